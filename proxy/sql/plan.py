@@ -1,0 +1,230 @@
+"""What planning one text yields, as plain values: verdict, edits, slots, parameters, result columns.
+
+A *slot* is one place where sealed bytes (or a token) go. In a simple Query its rendering is a literal
+`'\\x..'::bytea`; in Parse it is a server parameter filled at every Bind. The plan is made once per template
+and is immutable; `Planned` joins it with the constants and token offsets of one text.
+One reason to change: what a plan has to say to `session`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from proxy.errors import PgsealError
+from proxy.rules import RoleRule
+from proxy.sql.catalog import Relation, SealedColumn, Snapshot
+from proxy.values.constants import Expr
+
+
+# --- what planning is asked with -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Relations made, changed or dropped by this session's open transaction. None: dropped.
+    The OID of a relation made here is 0: the session learns it only from a RowDescription."""
+
+    relations: tuple[tuple[tuple[str, str], Relation | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """Everything a plan depends on besides the text; hashable, part of the cache key."""
+
+    snapshot: Snapshot = field(compare=False, hash=False)
+    catalog_epoch: int
+    rules_epoch: int
+    search_path: tuple[str, ...]  # effective, "$user" resolved, pg_temp/pg_catalog not listed unless set
+    role: RoleRule
+    overlay: Overlay = Overlay()
+    standard_conforming_strings: bool = True
+    client_encoding: str = "UTF8"
+
+
+# --- slots ------------------------------------------------------------------------------------------
+
+
+class Use(Enum):
+    CELL = "cell"  # an envelope
+    TOKEN = "token"  # an index token (a deterministic column: the whole envelope)
+    TENANT = "tenant"  # the session's tenant as text, plain; `column` names whose rule decides it
+
+
+@dataclass(frozen=True, slots=True)
+class TenantOf:
+    """Where the tenant of a slot or a read comes from. `expr` is the value of the tenant column that the
+    statement itself gives (literal or parameter, of `type_oid`); None: the session's (or fixed) tenant."""
+
+    expr: Expr | None = None
+    type_oid: int = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Sealed bytes to be made from `expr` for `column`. `is_array`: expr is an array value (= ANY($1),
+    unnest($1)), the slot is bytea[] (text[] with text storage)."""
+
+    expr: Expr
+    column: SealedColumn
+    use: Use
+    tenant: TenantOf = TenantOf()
+    is_array: bool = False
+    bound: tuple[Expr, ...] = ()  # the values of `bind:` columns, in the rule's order
+
+
+# --- edits ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace tokens first..last (ordinals within the text, comments not counted) by `parts` joined; a part is
+    bytes, or an int: the number of a slot, rendered there. last == first - 1 inserts before `first`."""
+
+    first: int
+    last: int
+    parts: tuple[bytes | int, ...]
+
+
+# --- parameters -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParam:
+    """The server's parameter, in order. Exactly one of the two is set: `client` is the 0-based client
+    parameter passed as it came; `slot` the number of the slot that fills it."""
+
+    client: int | None = None
+    slot: int | None = None
+    oid: int = (
+        0  # declared in Parse: 17 or 1001 (25, 1009 with text storage) for slots; else the client's or 0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClientParam:
+    """What ParameterDescription tells the client: `oid` of the logical type, or 0: the server's answer for
+    `server` (0-based server parameter that carries it)."""
+
+    oid: int = 0
+    server: int | None = None
+
+
+# --- results ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ResultColumn:
+    """One column of a result. `column` None: plain, shown as it is. `is_array`: array_agg of cells (later)."""
+
+    column: SealedColumn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A protected column this statement touches, for rights and audit: how it is used."""
+
+    column: SealedColumn
+    reads: bool = False
+    writes: bool = False
+    compares: bool = False
+
+
+# --- effects of commands on the session -------------------------------------------------------------
+
+
+class EffectKind(Enum):
+    BEGIN = "begin"
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    SAVEPOINT = "savepoint"
+    RELEASE = "release"
+    ROLLBACK_TO = "rollback_to"
+    SET = "set"  # name, value (text) or expr, is_local
+    RESET = "reset"  # name, or "" for all
+    SET_ROLE = "set_role"
+    SET_SESSION_AUTHORIZATION = "set_session_authorization"
+    DISCARD_ALL = "discard_all"
+    DISCARD_TEMP = "discard_temp"
+    PREPARE = "prepare"  # name (over unprotected relations only: with protected ones it is refused by name)
+    DEALLOCATE = "deallocate"  # name, or "" for all
+    DDL = "ddl"  # the catalog may have changed
+    OVERLAY = "overlay"  # the relation this DDL makes, changes or drops
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Takes hold at the statement's CommandComplete."""
+
+    kind: EffectKind
+    name: str = ""
+    value: Expr | None = None  # SET's new value; None with kind SET means DEFAULT
+    is_local: bool = False
+    relation: tuple[tuple[str, str], Relation | None] | None = None
+
+
+# --- statements and texts ---------------------------------------------------------------------------
+
+
+class Kind(Enum):
+    """What one statement is to the session."""
+
+    PASS = "pass"  # nothing to do but to relay; may have effects
+    PLANNED = "planned"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class StatementPlan:
+    """One statement of a text. `returns_rows`: a RowDescription comes with the results below checked
+    against it. `n_tokens` are the tokens before the next statement's, so that edits of a text never overlap."""
+
+    kind: Kind
+    tag: str  # SELECT, INSERT, ... as metrics and audit name it
+    edits: tuple[Edit, ...] = ()
+    results: tuple[ResultColumn, ...] | None = None
+    accesses: tuple[Access, ...] = ()
+    read_tenants: tuple[TenantOf, ...] = ()  # tenants the statement itself proves for its reads
+    effects: tuple[Effect, ...] = ()
+    refusal: PgsealError | None = None
+    is_copy_in: bool = False
+    is_dml: bool = False
+    notices: tuple[str, ...] = ()
+    hides_detail: bool = False  # server's DETAIL/CONTEXT/HINT must be dropped (touches protected tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of one text. `slots` are numbered over the whole text. `server_params` and `client_params` are only
+    meaningful in extended protocol (one statement)."""
+
+    statements: tuple[StatementPlan, ...]
+    slots: tuple[Slot, ...] = ()
+    server_params: tuple[ServerParam, ...] = ()
+    client_params: tuple[ClientParam, ...] = ()
+    refusal: PgsealError | None = None  # the whole text is refused
+
+    @property
+    def is_pass(self) -> bool:
+        """True where the bytes leave untouched and no reply needs a look beyond its table OIDs."""
+        return self.refusal is None and all(s.kind is Kind.PASS for s in self.statements)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan joined with one text: the text, byte offsets of its tokens (start, end exclusive; comments not
+    counted) and its lifted constants, which `Lifted(n)` expressions of the plan's slots refer to."""
+
+    plan: Plan
+    text: bytes
+    tokens: tuple[tuple[int, int], ...]
+    constants: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotPlanned:
+    """The text is long: `Planner.plan_slowly(text, env, param_oids)` must run off the loop first."""
+
+    text: bytes
+    env: Env
+    param_oids: tuple[int, ...] | None

@@ -140,9 +140,7 @@ class Ruleset:
     tables: Mapping[tuple[str, str], TableRule]  # (schema, name)
     roles: Mapping[str, RoleRule]
     not_protected: frozenset[tuple[str, str]] = frozenset()
-    refused: Mapping[tuple[str, str], str] = field(
-        default_factory=dict
-    )  # table -> why (PS006), by schema_check
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)  # table -> why (PS006), by schema_check
 
     def role(self, login: str) -> RoleRule:
         """The rule of a log-in, else `default`, else deny."""

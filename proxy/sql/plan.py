@@ -16,7 +16,6 @@ from proxy.rules import RoleRule
 from proxy.sql.catalog import Relation, SealedColumn, Snapshot
 from proxy.values.constants import Expr
 
-
 # --- what planning is asked with -------------------------------------------------------------------
 
 
@@ -96,9 +95,7 @@ class ServerParam:
 
     client: int | None = None
     slot: int | None = None
-    oid: int = (
-        0  # declared in Parse: 17 or 1001 (25, 1009 with text storage) for slots; else the client's or 0
-    )
+    oid: int = 0  # declared in Parse: 17 or 1001 (25, 1009 with text storage) for slots; else the client's or 0
 
 
 @dataclass(frozen=True, slots=True)

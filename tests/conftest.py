@@ -1,0 +1,74 @@
+"""Fixtures every test may use: a running PostgreSQL and fresh databases in it.
+
+`PGSEAL_TEST_PG` chooses the server's major version (`make test PG=18`). A missing server fails the run: the
+fixture raises, nothing is skipped. Each xdist worker has a server of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from proxy.embedded import FAST, EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("PGSEAL_CACHE", str(ROOT / ".cache"))
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database of one test's own, on the worker's server."""
+
+    name: str
+    server: EmbeddedPostgres
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    def dsn(self, user: str = "postgres") -> str:
+        """URI of a direct connection."""
+        return self.server.dsn(user, self.name)
+
+    def connect(self, user: str = "postgres", autocommit: bool = True) -> psycopg.Connection:
+        """A direct psycopg connection."""
+        return psycopg.connect(self.dsn(user), autocommit=autocommit)
+
+    def execute(self, statement: str) -> None:
+        """Runs one or more statements directly, as superuser."""
+        with self.connect() as connection:
+            connection.execute(statement.encode())
+
+
+def chosen_version() -> int | None:
+    """The major version the run asks for, None for what the machine has."""
+    asked = os.environ.get("PGSEAL_TEST_PG", "").strip()
+    return int(asked) if asked else None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A server without durability, one a worker; superuser `postgres`, trust on loopback."""
+    settings = {**FAST, "max_connections": "200", "max_prepared_transactions": "5", "wal_level": "logical"}
+    with EmbeddedPostgres(version=chosen_version(), settings=settings) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A fresh empty database, dropped afterwards even while someone is connected."""
+    name = f"t{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield Database(name, postgres)
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -54,6 +54,17 @@ class Step:
 class ClientConnection(Protocol):
     """What the relay drives: one client connection after log-in (see `session/state.py`)."""
 
+    @property
+    def server_key(self) -> bytes:
+        """Body of the server's BackendKeyData (process id and secret, 8 to 260 bytes); empty until it came.
+        The relay needs it for `Step.cancel`."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """No reply is owed and the server is outside a transaction block: a graceful stop may close here."""
+        ...
+
     def client_data(self, chunk: bytes) -> None: ...
 
     def server_data(self, chunk: bytes) -> None: ...

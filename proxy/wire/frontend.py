@@ -1,0 +1,170 @@
+"""Messages the client sends (F): parsed where pgseal must look inside, built where it sends its own.
+
+| message  | type | body                                                                              |
+|----------|------|-----------------------------------------------------------------------------------|
+| Parse    | P    | name\\0 text\\0 n (2) type OID (4) x n                                              |
+| Bind     | B    | portal\\0 statement\\0 n (2) format (2) x n, n (2) [size (4) value] x n, n (2) format (2) x n |
+| Describe | D    | 'S' or 'P', name\\0                                                                |
+| Close    | C    | 'S' or 'P', name\\0                                                                |
+| Execute  | E    | portal\\0 row limit (4)                                                            |
+| Query    | Q    | text\\0                                                                            |
+| CopyFail | f    | reason\\0                                                                          |
+
+Source: PostgreSQL manual, "Message Formats". One reason to change: these layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from struct import pack, unpack_from
+from typing import Final
+
+from proxy.errors import ProtocolViolation
+from proxy.wire.framing import build_row, frame, read_cstring, read_int16, split_row
+
+PARSE: Final = ord("P")
+BIND: Final = ord("B")
+DESCRIBE: Final = ord("D")
+EXECUTE: Final = ord("E")
+CLOSE: Final = ord("C")
+FLUSH: Final = ord("H")
+SYNC: Final = ord("S")
+QUERY: Final = ord("Q")
+FUNCTION_CALL: Final = ord("F")
+TERMINATE: Final = ord("X")
+COPY_DATA: Final = ord("d")
+COPY_DONE: Final = ord("c")
+COPY_FAIL: Final = ord("f")
+
+FLUSH_MESSAGE: Final = b"H\0\0\0\4"
+SYNC_MESSAGE: Final = b"S\0\0\0\4"
+TERMINATE_MESSAGE: Final = b"X\0\0\0\4"
+
+LARGE_LIMIT: Final = 0x3FFFFFFF  # the server drops a connection that announces more
+SMALL_LIMIT: Final = 10000
+SMALL_MESSAGES: Final = frozenset({DESCRIBE, EXECUTE, CLOSE, FLUSH, SYNC, TERMINATE, COPY_DONE, COPY_FAIL})
+KNOWN_MESSAGES: Final = SMALL_MESSAGES | {PARSE, BIND, QUERY, FUNCTION_CALL, COPY_DATA}
+
+
+@dataclass(frozen=True, slots=True)
+class Parse:
+    name: bytes
+    text: bytes
+    oids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """`formats` and `result_formats` as sent: none, one for all, or one each."""
+
+    portal: bytes
+    statement: bytes
+    formats: tuple[int, ...]
+    values: Sequence[bytes | None]
+    result_formats: tuple[int, ...]
+
+
+def parse_parse(body: bytes) -> Parse:
+    name, position = read_cstring(body, 0)
+    text, position = read_cstring(body, position)
+    count, position = read_int16(body, position)
+    if position + 4 * count != len(body):
+        raise ProtocolViolation("invalid message format")
+    return Parse(name, text, unpack_from(f">{count}I", body, position))
+
+
+def build_parse(message: Parse) -> bytes:
+    oids = message.oids
+    tail = pack(f">H{len(oids)}I", len(oids), *oids)
+    return frame(b"P", message.name + b"\0" + message.text + b"\0" + tail)
+
+
+def bind_names(buffer: bytes, start: int, end: int) -> tuple[bytes, bytes] | None:
+    """Portal and statement of the Bind whose body starts at `start`; None where `end` comes first."""
+    first = buffer.find(b"\0", start, end)
+    if first < 0:
+        return None
+    second = buffer.find(b"\0", first + 1, end)
+    if second < 0:
+        return None
+    return buffer[start:first], buffer[first + 1 : second]
+
+
+def parse_bind(body: bytes) -> Bind:
+    portal, position = read_cstring(body, 0)
+    statement, position = read_cstring(body, position)
+    formats, position = _read_formats(body, position)
+    start = position
+    count, position = read_int16(body, position)
+    for _ in range(count):
+        if position + 4 > len(body):
+            raise ProtocolViolation("insufficient data left in message")
+        size = unpack_from(">i", body, position)[0]
+        position += 4 + max(size, 0)
+    if position > len(body):
+        raise ProtocolViolation("insufficient data left in message")
+    values = split_row(body[start:position])
+    result_formats, position = _read_formats(body, position)
+    if position != len(body):
+        raise ProtocolViolation("invalid message format")
+    if len(formats) > 1 and len(formats) != count:
+        raise ProtocolViolation(f"bind message has {len(formats)} parameter formats but {count} parameters")
+    return Bind(portal, statement, formats, values, result_formats)
+
+
+def build_bind(message: Bind) -> bytes:
+    parts = [
+        message.portal,
+        b"\0",
+        message.statement,
+        b"\0",
+        pack(f">H{len(message.formats)}H", len(message.formats), *message.formats),
+        build_row(message.values),
+        pack(f">H{len(message.result_formats)}H", len(message.result_formats), *message.result_formats),
+    ]
+    return frame(b"B", b"".join(parts))
+
+
+def expand_formats(formats: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """One format code for each of `count` values, from the none / one / each forms of the wire."""
+    if not formats:
+        return (0,) * count
+    if len(formats) == 1:
+        return formats * count
+    return formats
+
+
+def build_query(text: bytes) -> bytes:
+    return frame(b"Q", text + b"\0")
+
+
+def build_describe_statement(name: bytes) -> bytes:
+    return frame(b"D", b"S" + name + b"\0")
+
+
+def build_describe_portal(name: bytes) -> bytes:
+    return frame(b"D", b"P" + name + b"\0")
+
+
+def build_close_statement(name: bytes) -> bytes:
+    return frame(b"C", b"S" + name + b"\0")
+
+
+def build_execute(portal: bytes, limit: int = 0) -> bytes:
+    return frame(b"E", portal + b"\0" + pack(">i", limit))
+
+
+def build_copy_fail(reason: bytes) -> bytes:
+    return frame(b"f", reason + b"\0")
+
+
+def _read_formats(body: bytes, position: int) -> tuple[tuple[int, ...], int]:
+    count, position = read_int16(body, position)
+    end = position + 2 * count
+    if end > len(body):
+        raise ProtocolViolation("insufficient data left in message")
+    formats = unpack_from(f">{count}H", body, position)
+    if any(code > 1 for code in formats):
+        raise ProtocolViolation("unsupported format code")
+    return formats, end

@@ -12,20 +12,20 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import asyncpg
 
-from proxy.errors import ConfigError, ConnectionFailure
+from proxy.dsn import ServiceDsn, SslMode
+from proxy.errors import ConnectionFailure
 
 APPLICATION_NAME: Final = "pgseal"
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+FILES: Final = frozenset({"passfile", "sslrootcert", "sslcert", "sslkey"})
 
 T = TypeVar("T")
-Tls: TypeAlias = ssl.SSLContext | Literal[False]
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 else:
@@ -34,81 +34,34 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class ServiceTarget:
-    """Where and as whom pgseal logs in. `tls`: a context, or False for none.
+    """Where and as whom pgseal logs in. `database` replaces the database of the DSN, so that one service log-in
+    serves every ruled database. Files that the DSN names are sought from `folder`."""
 
-    `database` replaces the database of the DSN, so that one service log-in serves every ruled database.
-    """
-
-    dsn: str = field(repr=False)
-    tls: Tls = False
+    dsn: ServiceDsn
+    folder: Path = Path()
     database: str | None = None
     connect_timeout_s: float = 10.0
     statement_timeout_s: float = 30.0
 
-
-def database_of(dsn: str) -> str:
-    """The database a DSN names; the user's name where it names none, as libpq has it."""
-    parts = urlsplit(dsn)
-    return unquote(parts.path.lstrip("/")) or unquote(parts.username or "") or "postgres"
-
-
-def host_of(dsn: str) -> str:
-    """The host a DSN names: the authority, else the `host` of its query, else loopback."""
-    parts = urlsplit(dsn)
-    query = dict(parse_qsl(parts.query))
-    return parts.hostname or query.get("host") or "127.0.0.1"
+    @property
+    def place(self) -> str:
+        """`host:port/database` for messages."""
+        return f"{self.dsn.host}:{self.dsn.port}/{self.database or self.dsn.database}"
 
 
-def is_loopback(host: str) -> bool:
-    """True for this machine itself: a loopback address or a Unix socket's folder."""
-    return host in LOOPBACK or host.startswith(("/", "127."))
+def tls_of(dsn: ServiceDsn) -> ssl.SSLContext | None:
+    """The context for verify-full without a CA file of its own (the system's CAs); else the URI decides."""
+    names = dict(parse_qsl(urlsplit(dsn.uri).query))
+    if dsn.sslmode is SslMode.VERIFY_FULL and "sslrootcert" not in names:
+        return ssl.create_default_context()
+    return None
 
 
-def tls_context(mode: str, ca: Path | None, cert: Path | None, key: Path | None) -> Tls:
-    """The `ssl` argument of asyncpg for one of pgseal's TLS modes: disable, require, verify-full."""
-    match mode:
-        case "disable":
-            return False
-        case "require":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        case "verify-full":
-            context = ssl.create_default_context(cafile=str(ca) if ca else None)
-        case _:
-            raise ConfigError(f'tls: "{mode}" is none of disable, require, verify-full')
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if cert is not None:
-        context.load_cert_chain(str(cert), str(key) if key else None)
-    return context
-
-
-def default_tls(dsn: str) -> Tls:
-    """TLS for a DSN given by hand: its own `sslmode` decides; else none on loopback, verify-full off it."""
-    query = dict(parse_qsl(urlsplit(dsn).query))
-    mode = query.get("sslmode")
-    if mode is None:
-        mode = "disable" if is_loopback(host_of(dsn)) else "verify-full"
-    if mode in ("allow", "prefer"):
-        mode = "require"
-    if mode == "verify-ca":
-        mode = "verify-full"
-    root = query.get("sslrootcert")
-    return tls_context(mode, Path(root) if root else None, None, None)
-
-
-def without_ssl(dsn: str) -> str:
-    """The DSN less its ssl settings, which travel as a context instead."""
-    parts = urlsplit(dsn)
-    kept = "&".join(pair for pair in parts.query.split("&") if pair and not pair.startswith("ssl"))
-    return parts._replace(query=kept).geturl()
-
-
-def with_passfile_under(dsn: str, folder: Path) -> str:
-    """The DSN with a relative `passfile` made absolute under the folder of the configuration file."""
-    parts = urlsplit(dsn)
+def uri_of(dsn: ServiceDsn, folder: Path) -> str:
+    """The connection URI with the files it names made absolute under a folder."""
+    parts = urlsplit(dsn.uri)
     pairs = [
-        (name, str((folder / value).absolute()) if name == "passfile" else value)
+        (name, str((folder / value).absolute()) if name in FILES else value)
         for name, value in parse_qsl(parts.query)
     ]
     query = "&".join(f"{quote(name)}={quote(value, safe='/')}" for name, value in pairs)
@@ -126,23 +79,18 @@ async def connect(target: ServiceTarget) -> Connection:
     }
     try:
         return await asyncpg.connect(
-            dsn=without_ssl(target.dsn),
+            dsn=uri_of(target.dsn, target.folder),
             database=target.database,
-            ssl=target.tls,
+            ssl=tls_of(target.dsn),
             timeout=target.connect_timeout_s,
             command_timeout=target.statement_timeout_s + 5,
             server_settings=settings,
         )
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise ConnectionFailure(
-            f"pgseal's own log-in to {place_of(target)} failed: {reason_of(error)}",
+            f"pgseal's own log-in to {target.place} failed: {reason_of(error)}",
             hint="check `service` (or the DSN given), its password file and the server's pg_hba.conf",
         ) from None
-
-
-def place_of(target: ServiceTarget) -> str:
-    """`host/database` for messages."""
-    return f"{host_of(target.dsn)}/{target.database or database_of(target.dsn)}"
 
 
 def reason_of(error: Exception) -> str:
@@ -193,7 +141,7 @@ class ServiceConnection:
             except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
                 await self._drop()
                 raise ConnectionFailure(
-                    f"pgseal's own connection to {place_of(self._target)} broke: {reason_of(error)}"
+                    f"pgseal's own connection to {self._target.place} broke: {reason_of(error)}"
                 ) from None
             except (TimeoutError, asyncio.CancelledError):
                 await self._drop()  # its protocol state is unknown
@@ -210,7 +158,7 @@ class ServiceConnection:
         now_s = asyncio.get_running_loop().time()
         if now_s < self._not_before_s:
             raise ConnectionFailure(
-                f"pgseal's own connection to {place_of(self._target)} is down; the next try is due shortly"
+                f"pgseal's own connection to {self._target.place} is down; the next try is due shortly"
             )
         try:
             self._connection = await connect(self._target)

@@ -116,6 +116,10 @@ class DivisionByZero(DataError):
     sqlstate = "22012"
 
 
+class InvalidTimeZoneDisplacement(DataError):
+    sqlstate = "22009"
+
+
 class InvalidParameterValue(DataError):
     sqlstate = "22023"
 
@@ -132,6 +136,14 @@ class DatatypeMismatch(PgsealError):
     sqlstate = "42804"
 
 
+class UndefinedFunction(PgsealError):
+    sqlstate = "42883"
+
+
+class CannotCoerce(PgsealError):
+    sqlstate = "42846"
+
+
 class FeatureNotSupported(PgsealError):
     """Only where PostgreSQL itself answers 0A000 (a cached plan whose result changed)."""
 
@@ -146,6 +158,22 @@ class ConnectionFailure(PgsealError):
     """The outcome of a statement is unknown to the client; both sides close."""
 
     sqlstate = "08006"
+
+
+class ServerUnreachable(PgsealError):
+    """The server's address does not answer as configured: TLS refused, certificate wrong, protocol broken."""
+
+    sqlstate = "08001"
+
+
+class CannotConnectNow(PgsealError):
+    """The server does not accept connections at the moment; drivers with several hosts try the next one."""
+
+    sqlstate = "57P03"
+
+
+class AdminShutdown(PgsealError):
+    sqlstate = "57P01"
 
 
 class ProgramLimitExceeded(PgsealError):

@@ -17,6 +17,9 @@ import pytest
 from psycopg import sql
 
 from proxy.embedded import FAST, EmbeddedPostgres
+from tests.golden import Stage
+from tests.proxied import running_proxy
+from tests.wire_client import Endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("PGSEAL_CACHE", str(ROOT / ".cache"))
@@ -72,3 +75,24 @@ def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     yield Database(name, postgres)
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def proxied(postgres: EmbeddedPostgres) -> Iterator[int]:
+    """The port of a proxy without rules before the worker's server."""
+    with running_proxy(postgres) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def stage(postgres: EmbeddedPostgres) -> Stage:
+    """The database of the golden traces."""
+    stage = Stage(postgres, f"golden{os.getpid()}")
+    stage.build()
+    return stage
+
+
+@pytest.fixture
+def through(stage: Stage, proxied: int) -> Endpoint:
+    """The golden traces' database by way of the proxy."""
+    return Endpoint(proxied, stage.name)

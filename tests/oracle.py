@@ -225,7 +225,7 @@ class Message:
         return {k: v.decode(errors="replace") for k, v in self.fields["fields"]}.get(letter, "")
 
 
-def encode(table: Table, name: str, **fields: Any) -> bytes:
+def encode(table: Table, name: str, /, **fields: Any) -> bytes:
     """The bytes of one message."""
     letter, forms = table[name]
     body = b"".join(form.write(fields[key]) for key, form in forms)

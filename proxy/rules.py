@@ -140,6 +140,7 @@ class Ruleset:
     tables: Mapping[tuple[str, str], TableRule]  # (schema, name)
     roles: Mapping[str, RoleRule]
     not_protected: frozenset[tuple[str, str]] = frozenset()
+    tenant: TenantRule | None = None  # the database's own, which a table's rule may override
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)  # table -> why (PS006), by schema_check
 
     def role(self, login: str) -> RoleRule:

@@ -115,6 +115,7 @@ class ResultColumn:
     """One column of a result. `column` None: plain, shown as it is. `is_array`: array_agg of cells (later)."""
 
     column: SealedColumn | None = None
+    bound: tuple[int, ...] = ()  # positions in the same result of the rule's `bind:` columns, in its order
 
 
 @dataclass(frozen=True, slots=True)

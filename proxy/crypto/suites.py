@@ -1,0 +1,140 @@
+"""Seal and open one cell under a derived key: suite 1 (AES-256-GCM) and suite 2 (AES-256-SIV, RFC 5297).
+
+An object holds one derived key with everything that is equal for all its cells already joined, since a row
+read passes here once a cell. The AEAD objects copy the key; what was derived is dropped at once.
+One reason to change: a suite (docs/envelope.md).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
+
+from proxy.crypto.derive import Place, aad_start, deterministic_key, joined, randomised_key
+from proxy.crypto.envelope import (
+    DETERMINISTIC_LEAST,
+    DETERMINISTIC_SUITE,
+    HEADER_SIZE,
+    MAX_INDEX_VERSION,
+    NONCE_SIZE,
+    PADDED_BIT,
+    PLAIN_FLAGS,
+    PLAIN_LEAST,
+    RANDOMISED_START,
+    RANDOMISED_SUITE,
+    TOKEN_BIT,
+    TOKEN_END,
+    TOKEN_FLAGS,
+    TOKEN_LEAST,
+    block_of,
+    check_size,
+    header,
+    not_open,
+    pad,
+    unpad,
+)
+from proxy.errors import InternalError
+
+_WRONG_TOKEN: Final = "a token must be given exactly where the rule has search"
+_WRONG_BOUND: Final = "deterministic cells are bound to no row"
+
+
+class RandomisedCells:
+    """Suite 1. `index_version` 1 to 15 where the cells carry a token, 0 where they carry none."""
+
+    __slots__ = ("_aad", "_aead", "_block", "_flags", "_head", "_header", "_key_id", "_label", "_least")
+
+    def __init__(
+        self, place: Place, dek: bytes | bytearray, key_id: int, *, index_version: int, pad: int
+    ) -> None:
+        assert 0 <= index_version <= MAX_INDEX_VERSION
+        has_token = index_version > 0
+        self._block = block_of(place.family, pad)
+        flags = index_version << 4 | (TOKEN_BIT if has_token else 0) | (PADDED_BIT if self._block else 0)
+        self._header = header(RANDOMISED_SUITE, flags, key_id)
+        self._key_id = self._header[5:]
+        self._aead = AESGCM(randomised_key(dek, place))
+        self._aad = aad_start(place)
+        self._flags = TOKEN_FLAGS if has_token else PLAIN_FLAGS
+        self._head = TOKEN_END if has_token else HEADER_SIZE
+        self._least = TOKEN_LEAST if has_token else PLAIN_LEAST
+        self._label = place.label
+
+    def seal(self, display: bytes, token: bytes | None, bound: tuple[bytes, ...], nonce: bytes) -> bytes:
+        """Display form -> envelope. The nonce is 12 random bytes, never used before."""
+        check_size(display, self._label)
+        head = self._header + token if token is not None else self._header
+        if len(head) != self._head:
+            raise InternalError(_WRONG_TOKEN, column=self._label)
+        aad = self._aad + head
+        if bound:
+            aad += joined(bound)
+        plain = pad(display, self._block) if self._block else display
+        return head + nonce + self._aead.encrypt(nonce, plain, aad)
+
+    def open(self, envelope: bytes, bound: tuple[bytes, ...]) -> bytes:
+        """Envelope -> display form, else CellNotOpen."""
+        if (
+            len(envelope) < self._least
+            or envelope[:4] != RANDOMISED_START
+            or envelope[5:9] != self._key_id
+            or envelope[4] not in self._flags
+        ):
+            raise not_open(self._label)
+        head = self._head
+        aad = self._aad + envelope[:head]
+        if bound:
+            aad += joined(bound)
+        body = head + NONCE_SIZE
+        try:
+            plain = self._aead.decrypt(envelope[head:body], envelope[body:], aad)
+        except InvalidTag:
+            raise not_open(self._label) from None
+        return _unpadded(plain, self._label) if envelope[4] & PADDED_BIT else plain
+
+
+class DeterministicCells:
+    """Suite 2. `index_version` is the version of the data key itself. One value has one envelope."""
+
+    __slots__ = ("_aad", "_aead", "_block", "_header", "_label")
+
+    def __init__(
+        self, place: Place, dek: bytes | bytearray, key_id: int, *, index_version: int, pad: int
+    ) -> None:
+        self._block = block_of(place.family, pad, is_deterministic=True)
+        self._header = header(DETERMINISTIC_SUITE, index_version << 4 | PADDED_BIT, key_id)
+        self._aead = AESSIV(deterministic_key(dek, place))
+        self._aad = [aad_start(place) + self._header]  # exactly one associated string
+        self._label = place.label
+
+    def seal(self, display: bytes, token: bytes | None, bound: tuple[bytes, ...]) -> bytes:
+        """Display form (here the equality form too) -> envelope."""
+        check_size(display, self._label)
+        if token is not None:
+            raise InternalError(_WRONG_TOKEN, column=self._label)
+        if bound:
+            raise InternalError(_WRONG_BOUND, column=self._label)
+        return self._header + self._aead.encrypt(pad(display, self._block), self._aad)
+
+    def token(self, equality_form: bytes) -> bytes:
+        """What equality compares: the whole envelope."""
+        return self.seal(equality_form, None, ())
+
+    def open(self, envelope: bytes, bound: tuple[bytes, ...]) -> bytes:
+        """Envelope -> display form, else CellNotOpen."""
+        if bound or len(envelope) < DETERMINISTIC_LEAST or envelope[:HEADER_SIZE] != self._header:
+            raise not_open(self._label)
+        try:
+            plain = self._aead.decrypt(envelope[HEADER_SIZE:], self._aad)
+        except InvalidTag:
+            raise not_open(self._label) from None
+        return _unpadded(plain, self._label)
+
+
+def _unpadded(plain: bytes, label: str) -> bytes:
+    found = unpad(plain)
+    if found is None:
+        raise not_open(label)
+    return found

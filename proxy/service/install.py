@@ -81,8 +81,14 @@ async def missing(admin: Connection, login: str, verifier: str | None, store_ddl
     if not state["has_schema"] or state["is_public"]:
         found.append(f"REVOKE ALL ON SCHEMA {schema} FROM PUBLIC")
     if not state["has_tables"]:
-        found += [f"SET LOCAL ROLE {role}", store_ddl.strip(), "RESET ROLE"]
+        found += [f"SET LOCAL ROLE {role}", *_tables_of(store_ddl), "RESET ROLE"]
     return tuple(found)
+
+
+def _tables_of(store_ddl: str) -> list[str]:
+    """The key store's statements, one by one, less CREATE SCHEMA: the log-in owns the schema already."""
+    statements = (statement.strip() for statement in store_ddl.split(";"))
+    return [statement for statement in statements if statement and not statement.startswith("CREATE SCHEMA")]
 
 
 def _refuse_strange(state: asyncpg.Record, login: str) -> None:

@@ -52,11 +52,11 @@ SIGNS: Final[tuple[tuple[str, str], ...]] = (
 OPTIONS: Final = {
     "": "",
     "search": ", search: equality",
-    "email": ", search: {by: equality, compare: nocase}",
+    "email": ", search: equality",
     "health": ", key_type: PHI_DATA",
     "notes": ", pad: 64",
 }
-UNIQUE_EMAIL: Final = ", search: {by: equality, compare: nocase, scope: table}"
+UNIQUE: Final = ", search: {by: equality, scope: table}"
 TENANT_COLUMNS: Final = (
     "tenant_id",
     "hospital_id",
@@ -123,15 +123,16 @@ def sign_of(column: str) -> str | None:
     return None
 
 
-def propose(database: str, live: Sequence[Candidate], app_login: str | None = None) -> str:
-    """The text of rules/<database>.yaml."""
+def propose(database: str, live: Sequence[Candidate], app_login: str | None = None) -> str | None:
+    """The text of rules/<database>.yaml; None where no column looks personal."""
     by_table: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in live:
         by_table.setdefault((candidate.schema, candidate.table), []).append(candidate)
     tables = [text for key, found in by_table.items() if (text := _table(key, found))]
-    body = "".join(tables) or "  # no column looks personal by its name; add tables here\n"
+    if not tables:
+        return None
     login = app_login or _usual_owner(live)
-    return HEAD.format(database=_scalar(database)) + _tables_key(tables) + body + _roles(login)
+    return HEAD.format(database=_scalar(database)) + "".join(tables) + _roles(login)
 
 
 HEAD: Final = """\
@@ -141,11 +142,8 @@ version: 1
 database: {database}
 # Whose data a row is. One fixed tenant until you say otherwise; see docs/rules.md.
 tenant: {{from: fixed, name: main}}
+tables:
 """
-
-
-def _tables_key(tables: Sequence[str]) -> str:
-    return "tables:\n" if tables else "tables: {}\n"
 
 
 def _table(key: tuple[str, str], found: Sequence[Candidate]) -> str:
@@ -170,8 +168,8 @@ def _column(candidate: Candidate) -> str:
         return f"      # {name}: {candidate.type} cannot be protected in this version\n"
     is_text = type_.partition("(")[0] in TEXTUAL
     options = OPTIONS[kind] if is_text or kind in ("search", "health") else ""
-    if kind == "email" and candidate.is_unique and is_text:
-        options = UNIQUE_EMAIL
+    if candidate.is_unique and kind in ("email", "search"):
+        options = UNIQUE
     context = _scalar(f"{candidate.schema}.{candidate.table}.{candidate.column}")
     return f"      {name}: {{type: {_scalar(type_)}{options}, context: {context}}}\n"
 

@@ -1,0 +1,233 @@
+"""SET, RESET and set_config(): what a statement does to the settings that a session tracks.
+
+"SET" in the PostgreSQL manual. A tracked setting is one on which a plan, a value's form or a tenant depends;
+one that is set to what cannot be known here is refused, an untracked one passes. One reason to change: which
+settings are tracked, and how their new value is read from a tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from proxy.errors import PgsealError, Unsupported
+from proxy.rules import Ruleset, TenantFrom
+from proxy.sql.draft import Draft
+from proxy.sql.parse import Node, nodes, strings
+from proxy.sql.plan import Effect, EffectKind
+from proxy.sql.watch import OWN_SCHEMA, SET_CONFIG
+from proxy.values.constants import Const, Expr, Param
+
+TRACKED: Final = frozenset(
+    {
+        "search_path",
+        "role",
+        "session_authorization",
+        "standard_conforming_strings",
+        "client_encoding",
+        "datestyle",
+        "intervalstyle",
+        "timezone",
+        "bytea_output",
+        "extra_float_digits",
+    }
+)
+_LISTS: Final = frozenset(
+    {"search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"}
+)
+_PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
+_SCHEMA_WORD: Final = re.compile(rf"(?<![\w$]){OWN_SCHEMA}(?![\w$])")
+
+
+def is_tracked(name: str, rules: Ruleset) -> bool:
+    if name in TRACKED:
+        return True
+    return any(
+        table.tenant.source is TenantFrom.SETTING and table.tenant.name.lower() == name
+        for table in rules.tables.values()
+    )
+
+
+def set_effects(tree: Node, rules: Ruleset) -> tuple[Effect, ...]:
+    """The effect of a VariableSetStmt. Raises Unsupported for a tracked setting with an unknowable value."""
+    name = tree.get("name", "").lower()
+    is_local = tree.get("is_local", False)
+    match tree["kind"]:
+        case "VAR_SET_VALUE":
+            value = _flattened(name, tree.get("args", []))
+            if value is None:
+                return _unknowable(name, rules)
+            return (_effect(name, Const(value.encode()), is_local=is_local),)
+        case "VAR_SET_DEFAULT":
+            return (_effect(name, None, is_local=is_local),)
+        case "VAR_RESET":
+            if name in ("role", "session_authorization"):
+                return (_effect(name, None, is_local=False),)
+            return (Effect(EffectKind.RESET, name),)
+        case "VAR_RESET_ALL":
+            return (Effect(EffectKind.RESET),)
+        case "VAR_SET_MULTI":  # TRANSACTION, SESSION CHARACTERISTICS, TRANSACTION SNAPSHOT: none is tracked
+            return ()
+        case _:
+            return _unknowable(name, rules)
+
+
+def _unknowable(name: str, rules: Ruleset) -> tuple[Effect, ...]:
+    if is_tracked(name, rules):
+        raise Unsupported(
+            f"The setting {name} is set to a value that pgseal cannot know beforehand.",
+            hint="Set it to a constant or, in set_config(), to a parameter.",
+        )
+    return ()
+
+
+def _effect(name: str, value: Expr | None, *, is_local: bool) -> Effect:
+    """SET_ROLE and SET_SESSION_AUTHORIZATION carry the role in `name` where it is a constant ("" for the
+    default) and in `value` always."""
+    if isinstance(value, Const) and value.text is not None:
+        if name == "search_path" and _SCHEMA_WORD.search(value.text.decode()):
+            raise own_schema()
+        if name == "role" and value.text == b"none":
+            value = None
+    role = value.text.decode() if isinstance(value, Const) and value.text is not None else ""
+    match name:
+        case "role":
+            return Effect(EffectKind.SET_ROLE, role, value, is_local)
+        case "session_authorization":
+            return Effect(EffectKind.SET_SESSION_AUTHORIZATION, role, value, is_local)
+        case _:
+            return Effect(EffectKind.SET, name, value, is_local)
+
+
+def own_schema() -> PgsealError:
+    return Unsupported(
+        f'Schema "{OWN_SCHEMA}" belongs to pgseal and no client statement may name it.',
+        hint="Use the pgseal commands.",
+    )
+
+
+def _flattened(name: str, args: list[Node]) -> str | None:
+    """The values of SET as one string, as the server joins them: quoted where the setting is a list of names."""
+    found = [_plain_value(arg) for arg in args]
+    texts = [text for text in found if text is not None]
+    if len(texts) < len(found) or not texts:
+        return None
+    return ", ".join(_quoted(text) if name in _LISTS else text for text in texts)
+
+
+def _quoted(name: str) -> str:
+    if _PLAIN_NAME.match(name):
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _plain_value(arg: Node) -> str | None:
+    constant = arg.get("A_Const")
+    if constant is None:
+        return None
+    if "sval" in constant:
+        return str(constant["sval"].get("sval", ""))
+    if "ival" in constant:
+        return str(constant["ival"].get("ival", 0))
+    if "fval" in constant:
+        return str(constant["fval"].get("fval", ""))
+    return None
+
+
+# --- set_config() -----------------------------------------------------------------------------------
+
+
+def calls_set_config(tree: Node) -> bool:
+    return any(name == "FuncCall" and _is_set_config(node) for name, node in nodes(tree))
+
+
+def set_config_effects(name: str, tree: Node, draft: Draft) -> tuple[Effect, ...]:
+    """The effects of every set_config() in a statement. One in the target list of a plain SELECT without FROM
+    runs exactly once; of any other pgseal cannot know whether, or how often, it runs."""
+    simple = list(_simple_calls(name, tree))
+    every = [node for kind, node in nodes(tree) if kind == "FuncCall" and _is_set_config(node)]
+    effects: list[Effect] = []
+    for call in every:
+        if any(call is one for one in simple):
+            effects.extend(_call_effects(call, draft))
+            continue
+        setting = _constant(call["args"][0], draft) if call.get("args") else None
+        if not isinstance(setting, Const) or setting.text is None:
+            raise _unclear()
+        if is_tracked(setting.text.decode().lower(), draft.env.snapshot.rules):
+            raise _unclear()
+    return tuple(effects)
+
+
+def _unclear() -> PgsealError:
+    return Unsupported(
+        "set_config() of a setting that pgseal tracks is called where its effect cannot be known beforehand.",
+        hint="Call it as SELECT set_config('name', value, is_local) with constants or parameters.",
+    )
+
+
+def _simple_calls(name: str, tree: Node) -> Iterator[Node]:
+    clauses = {"fromClause", "whereClause", "havingClause", "limitCount", "limitOffset", "valuesLists", "larg"}
+    if name != "SelectStmt" or clauses & tree.keys():
+        return
+    for target in tree.get("targetList", []):
+        value = target.get("ResTarget", {}).get("val", {})
+        if "FuncCall" in value and _is_set_config(value["FuncCall"]):
+            yield value["FuncCall"]
+
+
+def _is_set_config(call: Node) -> bool:
+    names = strings(call.get("funcname", []))
+    return bool(names) and names[-1] == SET_CONFIG
+
+
+def _call_effects(call: Node, draft: Draft) -> tuple[Effect, ...]:
+    args = call.get("args", [])
+    if len(args) != 3:
+        return ()  # no such function: the server says so
+    setting, value, is_local = (_constant(arg, draft) for arg in args)
+    if not isinstance(setting, Const) or setting.text is None:
+        raise _unclear()
+    name = setting.text.decode().lower()
+    if not is_tracked(name, draft.env.snapshot.rules):
+        return ()
+    local = _boolean(is_local)
+    if value is None or local is None:
+        raise _unclear()
+    if isinstance(value, Const) and value.text is None:
+        value = None  # set_config(name, NULL) sets the default
+    return (_effect(name, value, is_local=local),)
+
+
+def _boolean(value: Expr | None) -> bool | None:
+    if not isinstance(value, Const) or value.text is None:
+        return None
+    word = value.text.strip().lower()
+    if word in (b"t", b"true", b"on", b"yes", b"y", b"1"):
+        return True
+    return False if word in (b"f", b"false", b"off", b"no", b"n", b"0") else None
+
+
+def _constant(arg: Node, draft: Draft) -> Expr | None:
+    """A constant or parameter, through casts to text, varchar, name or bool; constants are pinned."""
+    while "TypeCast" in arg:
+        if strings(arg["TypeCast"]["typeName"].get("names", []))[-1:] not in (("text",), ("varchar",), ("bool",)):
+            return None
+        arg = arg["TypeCast"]["arg"]
+    if "ParamRef" in arg:
+        return Param(arg["ParamRef"].get("number", 1) - 1)
+    constant = arg.get("A_Const")
+    if constant is None:
+        return None
+    draft.pin(constant.get("location", 0))
+    return _const(constant)
+
+
+def _const(constant: dict[str, Any]) -> Const | None:
+    if constant.get("isnull"):
+        return Const(None)
+    if "boolval" in constant:
+        return Const(b"true" if constant["boolval"].get("boolval") else b"false", "bool")
+    text = _plain_value({"A_Const": constant})
+    return None if text is None else Const(text.encode())

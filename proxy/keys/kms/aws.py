@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import boto3
 from botocore.config import Config as BotoConfig
@@ -18,9 +18,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from proxy.errors import ConfigError, KeyUnavailable
 from proxy.keys.kms.base import DEK_SIZE, Context, DataKey, KmsRefused, KmsUnavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_kms.client import KMSClient
 
 T = TypeVar("T")
 _CALL_TIMEOUT_S: Final = 10.0
@@ -53,6 +50,20 @@ _WORDS: Final = {
 }
 
 
+class _Client(Protocol):
+    """The calls of boto3's KMS client that are made here (its type is built at run time)."""
+
+    def generate_data_key(
+        self, *, KeyId: str, KeySpec: str, EncryptionContext: dict[str, str]
+    ) -> dict[str, Any]: ...
+
+    def decrypt(
+        self, *, KeyId: str, CiphertextBlob: bytes, EncryptionContext: dict[str, str]
+    ) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
 class AwsKms:
     """One key of AWS KMS, named by id, ARN or alias/NAME."""
 
@@ -66,7 +77,7 @@ class AwsKms:
             max_pool_connections=_THREADS,
         )
         try:
-            self._client: KMSClient = boto3.session.Session().client(
+            self._client: _Client = boto3.session.Session().client(
                 "kms", region_name=region, endpoint_url=endpoint, config=limits
             )
         except (BotoCoreError, ValueError) as error:

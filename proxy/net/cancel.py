@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import struct
 
 from proxy.errors import PgsealError
 from proxy.net.edge import Vanished
+from proxy.net.gate import Gate
 from proxy.net.server_leg import connect
-from proxy.net.settings import ServerLeg
 from proxy.net.startup import CANCEL_REQUEST
 
 
@@ -24,14 +23,14 @@ def cancel_packet(key: bytes) -> bytes:
     return struct.pack("!ii", 8 + len(key), CANCEL_REQUEST) + key
 
 
-async def send_cancel(leg: ServerLeg, context: ssl.SSLContext | None, packet: bytes) -> None:
+async def send_cancel(gate: Gate, packet: bytes) -> None:
     """Sends a whole CancelRequest and waits for the server to close. A server that cannot be reached has nothing
     to cancel: there is no answer to a CancelRequest, not even then."""
     with contextlib.suppress(PgsealError, OSError, TimeoutError):
-        server = await connect(leg, context)
+        server = await connect(gate.server, gate.server_context)
         try:
             server.edge.write(packet)
-            async with asyncio.timeout(leg.connect_timeout_s):
+            async with asyncio.timeout(gate.server.connect_timeout_s):
                 with contextlib.suppress(Vanished):
                     await server.edge.exactly(1)
         finally:

@@ -2,8 +2,8 @@
 
 Before TLS the plain socket is read by exact counts (the first byte is only peeked at, it may begin a TLS
 ClientHello), so nothing that belongs to TLS is ever read by us and nothing sent in clear before TLS is ever taken
-for something inside it (CVE-2021-23222). Each request for encryption is answered once; GSS always with N. A length
-that cannot be is answered as PostgreSQL does: by closing. One reason to change: the phase before start-up.
+for something inside it (CVE-2021-23222). Each request for encryption is answered once; GSS always with N. A
+length that cannot be is answered as PostgreSQL does: by closing. One reason to change: the phase before start-up.
 """
 
 from __future__ import annotations
@@ -122,11 +122,16 @@ def _has_more(sock: socket.socket) -> bool:
 async def _readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock, lambda: waiter.done() or waiter.set_result(None))
+    loop.add_reader(sock, _wake, waiter)
     try:
         await waiter
     finally:
         loop.remove_reader(sock)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def _read(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: int) -> bytes:

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from typing import Final
+from typing import Any, Final
 
 from proxy.errors import CannotConnectNow, PgsealError, ServerUnreachable
 from proxy.net.edge import Edge
@@ -69,12 +69,12 @@ async def _dial(leg: ServerLeg) -> socket.socket:
     raise failure
 
 
-async def _open(family: int, address: str | tuple[str | int, ...]) -> socket.socket:
+async def _open(family: int, address: Any) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         tune(sock)
-        await asyncio.get_running_loop().sock_connect(sock, address)  # type: ignore[arg-type]
+        await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise

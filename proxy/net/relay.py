@@ -1,0 +1,347 @@
+"""The loop that drives one session: bytes in, a step, bytes out, on both sockets.
+
+Theory. Each socket's protocol pushes what came into the session and steps it at once, inside the callback: no
+task, no await, no copy of its own. Only a step that asks for something (keys, a plan, a turn of the loop) leaves
+that path; while it is under way both sockets are not read, so what the session holds stays bounded. A socket is
+read when none of its `Pause` reasons stands: the other socket's write buffer is full, work is under way, or the
+session holds the client. Reading one side never waits for the other side in any other way, so the pair cannot
+lock up where a direct connection would not.
+
+Ends. A client's half-close is passed on once its bytes are with the server (between plain sockets; TLS cannot
+half-close). A client that is gone takes its server connection with it. A server that ends has all it sent
+forwarded first. This is the one place that catches everything: what was not foreseen is logged as class and
+place, never with values, and costs this client its connection and no one else.
+One reason to change: how bytes move between sockets and session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from enum import IntFlag
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from proxy.audit.events import Event
+from proxy.errors import AdminShutdown, InternalError, PgsealError
+from proxy.net.edge import Edge, Vanished
+from proxy.session.interface import ClientConnection, Close, Need, Step
+from proxy.wire.backend import error_response
+
+HIGH_WATER: Final = 64 * 1024
+_LINGER_S: Final = 10.0  # for the last bytes to leave at a close
+_log = logging.getLogger("pgseal.net")
+
+
+class Work(Protocol):
+    """What a relay may ask of the process around it."""
+
+    async def ensure(self, needs: tuple[Need, ...]) -> None:
+        """Fetches what a session lacks. A failure is remembered there and raised by the session's next step."""
+        ...
+
+    def record(self, events: Sequence[Event]) -> None: ...
+
+
+class Host(Protocol):
+    """What a relay needs of its server."""
+
+    @property
+    def work(self) -> Work: ...
+
+    def spawn(self, job: Coroutine[Any, Any, None]) -> None: ...
+
+    async def cancel(self, key: bytes) -> None: ...
+
+    def forget(self, relay: Relay) -> None: ...
+
+
+class Pause(IntFlag):
+    NONE = 0
+    PEER_FULL = 1
+    WORK = 2
+    HELD = 4
+
+
+class _Leg(asyncio.Protocol):
+    """One socket under the relay. `push` is the session's, `pump` the relay's."""
+
+    __slots__ = ("_pause", "_pump", "_push", "_relay", "peer", "transport")
+
+    def __init__(self, relay: Relay, transport: asyncio.Transport, push: Callable[[bytes], None]) -> None:
+        self._relay = relay
+        self._pump = relay.pump
+        self._push = push
+        self._pause = Pause.NONE
+        self.transport = transport
+        self.peer: _Leg = self
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def data_received(self, chunk: bytes) -> None:
+        self._push(chunk)
+        self._pump()
+
+    def pause(self, reason: Pause) -> None:
+        if not self._pause:
+            self.transport.pause_reading()
+        self._pause |= reason
+
+    def resume(self, reason: Pause) -> None:
+        if self._pause & reason:
+            self._pause &= ~reason
+            if not self._pause:
+                self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.peer.pause(Pause.PEER_FULL)
+
+    def resume_writing(self) -> None:
+        self.peer.resume(Pause.PEER_FULL)
+
+
+class _ClientSide(_Leg):
+    __slots__ = ()
+
+    def eof_received(self) -> bool:
+        return self._relay.client_ended(self.transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._relay.client_lost()
+
+
+class _ServerSide(_Leg):
+    __slots__ = ()
+
+    def eof_received(self) -> bool:
+        self._relay.server_ended()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._relay.server_ended()
+        self._relay.server_lost()
+
+
+class Relay:
+    """One client connection from AuthenticationOk to its end. `start` takes both transports over."""
+
+    def __init__(self, connection: ClientConnection, host: Host) -> None:
+        self._connection = connection
+        self._host = host
+        self._client: _Leg
+        self._server: _Leg
+        self._is_busy = False  # a need or a further turn is under way
+        self._is_held = False
+        self._is_closed = False
+        self._has_client_ended = False
+        self._has_server_ended = False
+        self._n_open = 2
+
+    @property
+    def is_idle(self) -> bool:
+        return self._connection.is_idle
+
+    def start(self, client: Edge, server: Edge, server_ok: bytes) -> None:
+        """`server_ok` is the AuthenticationOk that log-in kept back; the session sees it first."""
+        self._client = _ClientSide(self, client.transport, self._guarded(self._connection.client_data))
+        self._server = _ServerSide(self, server.transport, self._guarded(self._connection.server_data))
+        self._client.peer, self._server.peer = self._server, self._client
+        client.transport.set_protocol(self._client)
+        server.transport.set_protocol(self._server)
+        self._server.data_received(server_ok + server.take())
+        early = client.take()
+        if early:
+            self._client.data_received(early)
+        if server.is_ended:
+            self.server_ended()
+        if client.is_ended:
+            self.client_ended(client.transport)
+
+    # --- the fast path
+
+    def pump(self) -> None:
+        """Steps the session once and writes what it gives."""
+        if self._is_busy or self._is_closed:
+            return
+        try:
+            step = self._connection.step()
+        except Exception as error:
+            self.fail(error)
+            return
+        if step.to_server:
+            self._server.transport.write(step.to_server)
+        if step.to_client:
+            self._client.transport.write(step.to_client)
+        if (
+            step.needs
+            or step.more
+            or step.events
+            or step.close is not None
+            or step.cancel
+            or step.hold_client is not self._is_held
+        ):
+            self._act(step)
+
+    def _guarded(self, push: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def guarded(chunk: bytes) -> None:
+            try:
+                push(chunk)
+            except Exception as error:
+                self.fail(error)
+
+        return guarded
+
+    # --- what a step asks for
+
+    def _act(self, step: Step) -> None:
+        if step.events:
+            self._host.work.record(step.events)
+        if step.hold_client is not self._is_held:
+            self._hold(step.hold_client)
+        if step.close is not None:
+            self._close(step.close)
+        elif step.cancel:
+            self._host.spawn(self._host.cancel(self._connection.server_key))
+        if self._is_closed:
+            return
+        if step.needs:
+            self._set_busy()
+            self._host.spawn(self._ensure(step.needs))
+        elif step.more:
+            self._set_busy()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _hold(self, is_held: bool) -> None:
+        self._is_held = is_held
+        if is_held:
+            self._client.pause(Pause.HELD)
+        else:
+            self._client.resume(Pause.HELD)
+            self._pass_half_close()
+
+    def _set_busy(self) -> None:
+        self._is_busy = True
+        self._client.pause(Pause.WORK)
+        self._server.pause(Pause.WORK)
+
+    async def _ensure(self, needs: tuple[Need, ...]) -> None:
+        try:
+            await self._host.work.ensure(needs)
+        except Exception as error:
+            self.fail(error)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._is_busy = False
+        self.pump()
+        if self._is_busy or self._is_closed:
+            return
+        self._client.resume(Pause.WORK)
+        self._server.resume(Pause.WORK)
+        if self._has_server_ended:
+            self._close(Close.GRACEFUL)
+        elif self._has_client_ended:
+            self._pass_half_close()
+
+    # --- ends
+
+    def client_ended(self, transport: asyncio.Transport) -> bool:
+        """The client sends no more. True keeps the other direction open."""
+        if transport.get_extra_info("sslcontext") is not None:
+            return False  # connection_lost follows
+        self._has_client_ended = True
+        self._guarded(lambda _: self._connection.client_eof())(b"")
+        self.pump()
+        self._pass_half_close()
+        return True
+
+    def _pass_half_close(self) -> None:
+        """Once nothing of the client's is left here; asyncio writes what it has buffered first."""
+        if not self._has_client_ended or self._is_busy or self._is_held or self._is_closed:
+            return
+        if self._server.transport.can_write_eof():
+            self._server.transport.write_eof()
+        else:
+            self._close(Close.GRACEFUL)
+
+    def client_lost(self) -> None:
+        self._close(Close.GRACEFUL)
+        self._leave()
+
+    def server_ended(self) -> None:
+        self._has_server_ended = True
+        if not self._is_busy:
+            self._close(Close.GRACEFUL)
+
+    def server_lost(self) -> None:
+        self._leave()
+
+    def stop(self) -> None:
+        """The proxy ends; the client hears what a stopping PostgreSQL says."""
+        self._last_word(AdminShutdown("terminating connection due to administrator command", severity="FATAL"))
+
+    def fail(self, error: Exception) -> None:
+        """Nothing continues after an error that reached this far."""
+        if isinstance(error, PgsealError):
+            error.severity = "FATAL"
+            self._last_word(error)
+        else:
+            report(error)
+            self._last_word(_internal())
+
+    def _last_word(self, error: PgsealError) -> None:
+        if not self._is_closed:
+            self._client.transport.write(error_response(error))
+            self._server.transport.abort()
+            self._close(Close.GRACEFUL)
+
+    def _close(self, how: Close) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        close(self._client.transport)
+        if how is Close.CANCEL and self._connection.server_key:
+            self._host.spawn(self._cancel_and_close())
+        else:
+            close(self._server.transport)
+
+    async def _cancel_and_close(self) -> None:
+        await self._host.cancel(self._connection.server_key)
+        close(self._server.transport)
+
+    def _leave(self) -> None:
+        self._n_open -= 1
+        if self._n_open == 0:
+            self._host.forget(self)
+
+
+def close(transport: asyncio.Transport) -> None:
+    """Flushes what is buffered, within bounds, then closes."""
+    transport.close()
+    asyncio.get_running_loop().call_later(_LINGER_S, transport.abort)
+
+
+async def contained(
+    job: Coroutine[Any, Any, None], last_word: Callable[[PgsealError], None] = lambda error: None
+) -> None:
+    """Runs a job of one connection; what was not foreseen is reported and ends there."""
+    try:
+        await job
+    except Vanished:
+        raise
+    except Exception as error:
+        report(error)
+        last_word(_internal())
+
+
+def _internal() -> InternalError:
+    return InternalError("internal error in pgseal; its log says where", severity="FATAL")
+
+
+def report(error: Exception) -> None:
+    """Class and place only: messages of foreign exceptions may hold values."""
+    place, trace = "unknown", error.__traceback__
+    while trace is not None:
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    _log.error("internal error %s at %s", type(error).__name__, place)

@@ -74,6 +74,7 @@ async def connect(target: ServiceTarget) -> Connection:
     settings = {
         "application_name": APPLICATION_NAME,
         "search_path": "",
+        "standard_conforming_strings": "on",
         "statement_timeout": milliseconds,
         "idle_in_transaction_session_timeout": milliseconds,
     }

@@ -47,7 +47,8 @@ class Codec(Protocol):
     does not ('now', 'tomorrow', Julian days, zone abbreviations) is `proxy.errors.Unsupported`.
     """
 
-    type: LogicalType
+    @property
+    def type(self) -> LogicalType: ...
 
     def read_text(self, raw: bytes, settings: Settings) -> bytes:
         """Wire text (in client_encoding) -> display form, with the typmod's checks as on assignment."""

@@ -1,0 +1,90 @@
+"""What most commands begin with: the configuration file, the rules beside it, and a way to each database.
+
+One reason to change: how a command finds its installation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from proxy.config import Config, Provider, load_config
+from proxy.errors import ConfigError
+from proxy.keys.kms.aws import AwsKms
+from proxy.keys.kms.base import Kms
+from proxy.keys.kms.local import load_local
+from proxy.rules import Ruleset
+from proxy.rules_load import load_rules
+from proxy.rules_lock import LOCK_NAME
+from proxy.service.connection import ServiceTarget
+
+DEFAULT: Final = Path("pgseal.yaml")
+CONFIG: Final = typer.Option(DEFAULT, "--config", "-c", metavar="FILE", help="The configuration file.")
+ENV_SECURITY: Final = typer.Option(
+    False, "--allow-env-security", help="Let PGSEAL_ environment variables change security settings too."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A configuration with the rules it names, by database."""
+
+    path: Path
+    config: Config
+    rules: Mapping[str, Ruleset]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.absolute().parent
+
+    @property
+    def lock_path(self) -> Path:
+        """rules.lock lies with the rules."""
+        rules = self.config.rules
+        return (rules if rules.is_dir() else rules.parent) / LOCK_NAME
+
+    def target(self, database: str | None = None) -> ServiceTarget:
+        """The service log-in's way to a database; None: the key store's."""
+        return ServiceTarget(self.config.service, self.folder, database)
+
+
+def load(path: Path, allow_env_security: bool = False) -> Installation:
+    """ConfigError with every problem of both files."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file", hint="pgseal init makes one; --config names another")
+    config = load_config(path, os.environ, allow_env_security=allow_env_security)
+    return Installation(path, config, read_rules(config))
+
+
+def read_rules(config: Config) -> dict[str, Ruleset]:
+    """The rules by database; none where the folder has none yet."""
+    if not config.rules.exists():
+        raise ConfigError(
+            f"{config.rules}: there are no rules", hint="pgseal init proposes some; see docs/rules.md"
+        )
+    return load_rules(config.rules, config.service.database)
+
+
+def open_kms(config: Config) -> dict[str, Kms]:
+    """Every KEK of the configuration, by alias."""
+    hosts = (config.server.host, config.service.host)
+    found: dict[str, Kms] = {}
+    for alias, kms in config.kms.items():
+        match kms.provider:
+            case Provider.LOCAL:
+                assert kms.keyfile is not None
+                found[alias] = load_local(alias, kms.keyfile, server_hosts=hosts, allow_local=kms.allow_local)
+            case Provider.AWS:
+                assert kms.key is not None
+                found[alias] = AwsKms(alias, kms.key, region=kms.region, endpoint=kms.endpoint)
+    return found
+
+
+def main_alias(config: Config) -> str:
+    """The KEK that new keys are wrapped with: `main`, else the first one written."""
+    return "main" if "main" in config.kms else next(iter(config.kms))

@@ -338,10 +338,21 @@ def _internal() -> InternalError:
     return InternalError("internal error in pgseal; its log says where", severity="FATAL")
 
 
+def exit_code(job: Callable[[], None]) -> int:
+    """Runs a whole worker: 0 when it ended in order, 1 when it could not go on."""
+    try:
+        job()
+    except Exception as error:
+        report(error)
+        return 1
+    return 0
+
+
 def report(error: Exception) -> None:
-    """Class and place only: messages of foreign exceptions may hold values."""
+    """Class and place only: messages of foreign exceptions may hold values. Ours never do."""
     place, trace = "unknown", error.__traceback__
     while trace is not None:
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
-    _log.error("internal error %s at %s", type(error).__name__, place)
+    said = f": {error.message}" if isinstance(error, PgsealError) else ""
+    _log.error("internal error %s at %s%s", type(error).__name__, place, said)

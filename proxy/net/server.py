@@ -93,6 +93,7 @@ class Server:
         self._relays: dict[Relay, ClientConnection] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
+        self._deadline = 0.0
 
     def listen(self) -> None:
         """Raises OSError where the address is taken."""
@@ -103,19 +104,23 @@ class Server:
 
     async def close(self, timeout_s: float | None = None) -> None:
         """Stops accepting, closes idle clients, gives the others `timeout_s`, then closes them too."""
-        deadline = time.monotonic() + (self._settings.stop_timeout_s if timeout_s is None else timeout_s)
+        self._deadline = time.monotonic() + (self._settings.stop_timeout_s if timeout_s is None else timeout_s)
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
-        while self._relays and time.monotonic() < deadline:
+        while self._relays and time.monotonic() < self._deadline:
             self._stop_relays(only_idle=True)
-            await asyncio.sleep(min(_POLL_S, max(0.0, deadline - time.monotonic())))
+            await asyncio.sleep(_POLL_S)
         self._stop_relays(only_idle=False)
         jobs = list(self._jobs)
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
+
+    def hurry(self) -> None:
+        """A `close` under way waits for no client any longer."""
+        self._deadline = 0.0
 
     def _stop_relays(self, only_idle: bool) -> None:
         for relay in list(self._relays):

@@ -306,11 +306,12 @@ class EmbeddedPostgres:
 
     def kill(self) -> None:
         """As if the machine lost it: every process of the server gets SIGKILL."""
-        children = self._children()
-        self._end(signal.SIGKILL)
-        for child in children:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)  # it must not see its children die, nor they it
+        for child in self._children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+        self._end(signal.SIGKILL)
 
     def remove(self) -> None:
         """Stops the server at once and deletes its folder."""

@@ -111,10 +111,10 @@ class _Reader:
 
     def _number_part(self, text: str) -> None:
         whole, point, _ = text.partition(".")
-        has_date, has_time = self.seen >= DATE, "time" in self.seen
+        has_date = self.seen >= DATE
         if point and not (self.seen & DATE):
             self._fill(self._date(text))
-        elif (point and len(whole) > 2) or (len(text) >= 6 and not (has_date and has_time)):
+        elif (point and len(whole) > 2) or (len(text) >= 6 and (not self.seen & DATE or "time" not in self.seen)):
             self._fill(self._run_together(text, has_date=has_date))
         else:
             self._fill(self._number(text, self.has_text_month, self.seen))
@@ -130,7 +130,8 @@ class _Reader:
         if "time" in self.seen or len(whole) not in (4, 6):
             raise Bad
         seconds = int(whole[4:] or "0")
-        self._set_time(int(whole[:2]), int(whole[2:4]), seconds, _fraction(fraction) if point else 0)
+        self.hour = int(whole[:2])  # unlike hh:mm:ss, the server takes any two digits here
+        self.micros = _micros(self.hour, int(whole[2:4]), seconds, _fraction(fraction))
         return {"time"}
 
     def _number(self, text: str, has_text_month: bool, seen: set[str]) -> set[str]:
@@ -281,10 +282,10 @@ class _Reader:
         if point and len(numbers) == 2:
             numbers.insert(0, 0)  # mm:ss.fff
         hour, minute, second = (*numbers, 0)[:3]
-        self._set_time(hour, minute, second, _fraction(fraction) if point else 0)
+        self._set_time(hour, minute, second, _fraction(fraction))
 
     def _set_time(self, hour: int, minute: int, second: int, micros: int) -> None:
-        total = ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
+        total = _micros(hour, minute, second, micros)
         if minute > 59 or second > 60 or total > 86_400_000_000:
             raise Overflow
         self.hour = hour
@@ -310,7 +311,7 @@ class _Reader:
         if "Y" in self.seen:
             self._settle_year()
         if self.day_of_year:
-            _, self.month, self.day = civil_of(days_of(self.year, 1, 1) + self.day_of_year - 1)
+            self.year, self.month, self.day = civil_of(days_of(self.year, 1, 1) + self.day_of_year - 1)
         if "M" in self.seen and not 1 <= self.month <= 12:
             raise Overflow
         if "D" in self.seen and not 1 <= self.day <= 31:
@@ -368,6 +369,10 @@ def _small(digits: str) -> int:
     return value
 
 
+def _micros(hour: int, minute: int, second: int, micros: int) -> int:
+    return ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
+
+
 def _fraction(digits: str) -> int:
     """Microseconds of '.digits', rounded as the server's double arithmetic does."""
     return round(float(f"0.{digits}") * 1_000_000) if digits else 0
@@ -391,10 +396,10 @@ def read_offset(text: str) -> int:
 
 def named_zone(text: str) -> tzinfo:
     """A zone name with punctuation, in lower case; 22023 where there is none."""
-    zone = find_zone(text if "/" in text else text.upper())
+    zone = find_zone(text.upper())
     if zone is not None:
         return zone
-    if re.match(r"[a-z]{3,}[+-]?[0-9]", text):
+    if re.match(r"[^0-9,+-]+[+-]?[0-9]", text):
         raise Unsupported("that POSIX time zone specification")
     raise InvalidParameterValue("time zone not recognized")
 

@@ -45,6 +45,9 @@ def _parse_word(text: str) -> float:
         return float(text)
     if C_ONLY.fullmatch(text):
         raise Unsupported("floating-point numbers in hexadecimal, or NaN with a payload")
+    prefix = DECIMAL.match(text)
+    if prefix is not None and prefix[0] != text:
+        parse_double(prefix[0])  # its overflow is found before what follows
     raise bad_text("double precision")
 
 

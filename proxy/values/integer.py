@@ -35,7 +35,7 @@ def parse_integer(text: str, type_: LogicalType) -> int:
     if match is None:
         if LATER.fullmatch(text):
             raise Unsupported("integers written in hexadecimal, octal, binary or with underscores")
-        raise bad_text(sql_name(type_))
+        raise _overflow_before_junk(text, type_) or bad_text(sql_name(type_))
     digits = match[2].lstrip("0")
     if len(digits) > MAX_DIGITS:
         raise out_of_range_text(type_)
@@ -43,6 +43,16 @@ def parse_integer(text: str, type_: LogicalType) -> int:
     if not in_range(value, type_.size):
         raise out_of_range_text(type_)
     return value
+
+
+def _overflow_before_junk(text: str, type_: LogicalType) -> NumericOutOfRange | None:
+    """The server reads digit by digit, so an overflow is found before what follows the digits."""
+    match = DECIMAL.match(text)
+    if match is None:
+        return None
+    digits = match[2].lstrip("0")
+    is_small = len(digits) <= MAX_DIGITS and int(digits or "0") <= 1 << (8 * type_.size - 1)
+    return None if is_small else out_of_range_text(type_)
 
 
 def out_of_range_text(type_: LogicalType) -> NumericOutOfRange:

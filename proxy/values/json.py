@@ -32,6 +32,7 @@ TOKEN: Final = re.compile(
     r"|(?P<word>true|false|null)(?![0-9A-Za-z_\x80-\U0010ffff])"
 )
 ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
+NOT_TEXT: Final = re.compile("\0|[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
 UNESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 TO_ESCAPE: Final = re.compile(r'["\\\x00-\x1f]')
 ESCAPED: Final = {"\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
@@ -157,12 +158,12 @@ def unescape(quoted: str) -> str:
     if "\\" not in body:
         return body
     text = ESCAPE.sub(_unescaped, body)
-    if "\0" in text:
-        raise UntranslatableCharacter("unsupported Unicode escape sequence")
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        _bad()
+    for match in NOT_TEXT.finditer(text):
+        if match[0] == "\0":
+            raise UntranslatableCharacter("unsupported Unicode escape sequence")
+        if len(match[0]) == 1:
+            _bad()
+    return text.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -28,11 +28,12 @@ SPECIAL: Final = {
 }
 LATER: Final = re.compile(
     r"[+-]?(0[xX](_?[0-9a-fA-F])+|0[oO](_?[0-7])+|0[bB](_?[01])+"
-    r"|([0-9](_?[0-9])*(\.([0-9](_?[0-9])*)?)?|\.[0-9](_?[0-9])*)([eE][+-]?[0-9](_?[0-9])*)?)"
+    r"|([0-9](_?[0-9])*(\.([0-9](_?[0-9])*)?)?|\.[0-9](_?[0-9])*)([eE][ \t\n\v\f\r]*[+-]?[0-9](_?[0-9])*)?)"
 )
+# LATER also takes blanks before an exponent's digits, which servers before 16 skip.
 HEADER: Final = struct.Struct(">hhHH")
-SIGNS: Final = {"NaN": 0xC000, "Infinity": 0xD000, "-Infinity": 0xF000}
-NAMES: Final = {code: name for name, code in SIGNS.items()}
+SIGNS: Final = {"NaN": (0xC000, 0), "Infinity": (0xD000, 0x20), "-Infinity": (0xF000, 0x20)}  # and the scale sent
+NAMES: Final = {sign: name for name, (sign, _) in SIGNS.items()}
 POSITIVE: Final = 0x0000
 NEGATIVE: Final = 0x4000
 MAX_SCALE: Final = 16383
@@ -66,6 +67,9 @@ def parse_numeric(text: str) -> Decimal | str:
             return word
         if LATER.fullmatch(text):
             raise Unsupported("numbers written in hexadecimal, octal, binary or with underscores")
+        prefix = FINITE.match(text)
+        if prefix is not None and prefix[5]:
+            _exponent(prefix[5])  # its overflow is found before what follows
         raise bad_text("numeric")
     sign, whole, fraction, bare, exponent = match.groups()
     power = _exponent(exponent) if exponent else 0
@@ -83,6 +87,8 @@ def _exponent(text: str) -> int:
 
 def _scaled(sign: str, digits: str, exponent: int) -> Decimal:
     digits = digits.lstrip("0")
+    if -exponent > MAX_SCALE:
+        raise overflow()
     if not digits:
         return Decimal((0, (0,), min(exponent, 0)))
     if len(digits) + exponent > MAX_WEIGHT_DIGITS:
@@ -118,9 +124,7 @@ def round_to(value: Decimal, scale: int) -> Decimal:
 
 
 def _check_format(value: Decimal) -> None:
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)
-    if -exponent > MAX_SCALE or (value and value.adjusted() >= MAX_WEIGHT_DIGITS):
+    if value and value.adjusted() >= MAX_WEIGHT_DIGITS:
         raise overflow()
 
 
@@ -146,7 +150,8 @@ def pack(display: bytes) -> bytes:
     """Display form -> binary form, with as few digits as the server keeps."""
     text = display.decode("ascii")
     if text in SIGNS:
-        return HEADER.pack(0, 0, SIGNS[text], 0)
+        sign, scale = SIGNS[text]
+        return HEADER.pack(0, 0, sign, scale)
     sign = NEGATIVE if text[0] == "-" else POSITIVE
     whole, _, fraction = text.lstrip("-").partition(".")
     scale = len(fraction)
@@ -171,15 +176,16 @@ def unpack(raw: bytes) -> Decimal | str:
         raise ProtocolViolation("insufficient data left in message")
     count, weight, sign, scale = HEADER.unpack_from(raw)
     count &= 0xFFFF
-    if len(raw) - 8 < 2 * count and sign in (POSITIVE, NEGATIVE, *NAMES):
-        raise ProtocolViolation("insufficient data left in message")
     if sign not in (POSITIVE, NEGATIVE, *NAMES):
         raise InvalidBinaryRepresentation('invalid sign in external "numeric" value')
     if scale & 0x3FFF != scale:
         raise InvalidBinaryRepresentation('invalid scale in external "numeric" value')
-    digits = struct.unpack_from(f">{count}h", raw, 8)
+    present = min(count, (len(raw) - 8) // 2)
+    digits = struct.unpack_from(f">{present}h", raw, 8)
     if any(not 0 <= digit < 10000 for digit in digits):
         raise InvalidBinaryRepresentation('invalid digit in external "numeric" value')
+    if present < count:
+        raise ProtocolViolation("insufficient data left in message")
     if len(raw) != 8 + 2 * count:
         raise InvalidBinaryRepresentation("incorrect binary data format")
     return NAMES.get(sign) or _from_digits(digits, weight, "-" if sign == NEGATIVE else "", scale)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -18,7 +18,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from proxy.errors import Unsupported
 from proxy.values.calendar import DAY_S, civil_of
 
-FIXED: Final = re.compile(r"(?:<[A-Za-z0-9+-]+>|[A-Za-z]{3,})[+-]?[0-9]{1,3}(?::[0-9]{1,2}){0,2}")
+FIXED: Final = re.compile(
+    r"(?:<([A-Za-z0-9+-]+)>|([^0-9,+<-]+))([+-]?)([0-9]{1,3})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?"
+)
 WITH_RULE: Final = re.compile(
     r"(?:<[A-Za-z0-9+-]+>|[A-Za-z]{3,})[+-]?[0-9:]{1,9}(?:<[A-Za-z0-9+-]+>|[A-Za-z]{3,})(?:[+-]?[0-9:]{1,9})?"
     r",M[0-9./:+-]{1,20},M[0-9./:+-]{1,20}"
@@ -44,9 +46,10 @@ def find_zone(name: str) -> tzinfo | None:
             return ZoneInfo(known)
         except (ZoneInfoNotFoundError, ValueError):
             return None
-    if FIXED.fullmatch(name) or WITH_RULE.fullmatch(name):
-        return _posix(name)
-    return None
+    fixed = FIXED.fullmatch(name)
+    if fixed is not None:
+        return _fixed(fixed)
+    return _posix(name) if WITH_RULE.fullmatch(name) else None
 
 
 def session_zone(name: str) -> tzinfo:
@@ -55,6 +58,16 @@ def session_zone(name: str) -> tzinfo:
     if zone is None:
         raise Unsupported("the session's TimeZone is not known here", hint="SET TIME ZONE 'UTC'")
     return zone
+
+
+def _fixed(match: re.Match[str]) -> tzinfo | None:
+    """'<+03>-03', 'FOO3': an abbreviation and hours west of UTC. A day and more is not supported."""
+    quoted, bare, sign, *parts = match.groups()
+    hour, minute, second = (int(part or "0") for part in parts)
+    west = timedelta(hours=hour, minutes=minute, seconds=second)
+    if west >= timedelta(days=1) or minute > 59 or second > 60:
+        return None
+    return timezone(west if sign == "-" else -west, quoted or bare)
 
 
 def _posix(text: str) -> tzinfo | None:
@@ -73,7 +86,7 @@ def _moment(seconds: int) -> datetime | None:
     if year < 1:
         return None
     if year > 9800:
-        year = 9400 + year % 400
+        year = 9200 + year % 400  # 9200 is a multiple of 400
     return datetime(year, month, day) + timedelta(seconds=second)
 
 

@@ -37,7 +37,7 @@ CASES: dict[str, Playbook] = {
     << "E[FATAL 57P01] EOF",
     "terminated_inside_a_block": Playbook() >> query("BEGIN") << "C ZT" >> _terminate_backend
     << "E[FATAL 57P01] EOF",
-    "terminated_by_itself": Playbook() >> query("SELECT pg_terminate_backend(pg_backend_pid())")
+    "terminated_by_itself": Playbook() >> query("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(30)")
     << "T E[FATAL 57P01] EOF",
     "idle_in_transaction_too_long": Playbook()
     >> query("SET idle_in_transaction_session_timeout = 30; BEGIN") << "C C ZT E[FATAL 25P03] EOF",
@@ -46,13 +46,14 @@ CASES: dict[str, Playbook] = {
     "unknown_message_type": Playbook() >> b"\x01\0\0\0\4" << "E[FATAL 08P01] EOF",
     "unknown_message_type_inside_a_batch": Playbook()
     >> parse("SELECT 1") + b"y\0\0\0\4" << "1 E[FATAL 08P01] EOF",
-    "password_message_after_log_in": Playbook() >> b"p" + struct.pack("!i", 9) + b"abcd\0" << "E[FATAL 08P01] EOF",
+    "password_message_after_log_in": Playbook() >> b"p\0\0\0\x09abcd\0" << "E[FATAL 08P01] EOF",
     "message_longer_than_a_gigabyte": Playbook() >> b"Q" + struct.pack("!i", 0x7FFFFFFF) << "EOF",
     "message_of_negative_length": Playbook() >> b"Q" + struct.pack("!i", -2) << "EOF",
     "message_of_length_three": Playbook() >> b"Q" + struct.pack("!i", 3) << "EOF",
     "sync_of_twenty_thousand_bytes": Playbook() >> b"S" + struct.pack("!i", 20000) << "EOF",
     "sync_with_a_body": Playbook() >> b"S" + struct.pack("!i", 8) + b"body" + sync() << "E[08P01] ZI ZI",
-    "query_without_its_zero_byte": Playbook() >> b"Q" + struct.pack("!i", 12) + b"SELECT 1" + sync() << "E[08P01] ZI ZI",
+    "query_without_its_zero_byte": Playbook()
+    >> b"Q" + struct.pack("!i", 12) + b"SELECT 1" + sync() << "E[08P01] ZI ZI",
     "query_with_a_zero_byte_inside": Playbook()
     >> b"Q" + struct.pack("!i", 20) + b"SELECT 1\0SELECT\0" << "E[08P01] ZI",
     "bind_that_ends_early": Playbook()

@@ -27,10 +27,10 @@ async def send_cancel(gate: Gate, packet: bytes) -> None:
     """Sends a whole CancelRequest and waits for the server to close. A server that cannot be reached has nothing
     to cancel: there is no answer to a CancelRequest, not even then."""
     with contextlib.suppress(PgsealError, OSError, TimeoutError):
-        server = await connect(gate.server, gate.server_context)
+        server = await connect(gate.server)
         try:
             server.edge.write(packet)
-            async with asyncio.timeout(gate.server.connect_timeout_s):
+            async with asyncio.timeout(gate.server.timeout_s):
                 with contextlib.suppress(Vanished):
                     await server.edge.exactly(1)
         finally:

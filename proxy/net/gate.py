@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.config import AuthMode, Tls
 from proxy.errors import ConfigError, InvalidAuthorization
+from proxy.hosts import is_loopback
 from proxy.net.login import ClientLeg
-from proxy.net.settings import AuthMode, NetSettings, ServerLeg, Tls, is_loopback
-from proxy.net.startup import Startup
+from proxy.net.server_leg import ServerLeg
+from proxy.net.settings import NetSettings
+from proxy.net.startup import Replication, Startup
 from proxy.net.tls import certificate_binding, client_leg_context, server_leg_context
 from proxy.net.verifiers import Verifiers
 
@@ -25,7 +28,6 @@ class Gate:
     mode: AuthMode
     verifiers: Verifiers
     server: ServerLeg
-    server_context: ssl.SSLContext | None
     client_context: ssl.SSLContext | None
     binding: bytes  # of the proxy's own certificate; empty where it cannot be bound to
     is_tls_required: bool
@@ -41,8 +43,7 @@ class Gate:
         return cls(
             mode=auth.mode,
             verifiers=Verifiers.read(auth.verifiers) if auth.verifiers else Verifiers({}),
-            server=settings.server,
-            server_context=server_leg_context(settings.server),
+            server=ServerLeg(settings.server, server_leg_context(settings.server), settings.connect_timeout_s),
             client_context=client_leg_context(tls),
             binding=certificate_binding(tls.cert) if tls.cert else b"",
             is_tls_required=tls.require,
@@ -55,12 +56,21 @@ class Gate:
             raise InvalidAuthorization(
                 "this proxy takes TLS connections only", hint="Connect with sslmode=require.", severity="FATAL"
             )
-        if startup.wants_replication and not self.is_replication_allowed:
-            raise InvalidAuthorization(
-                "replication connections are refused by this proxy",
-                hint="They carry ciphertext; `replication: allow` in the configuration lets them through.",
-                severity="FATAL",
-            )
+        if startup.replication is Replication.WANTED and not self.is_replication_allowed:
+            raise no_replication()
+
+    def check_accepted(self, startup: Startup) -> None:
+        """What only a server that reads `replication` in its own way lets in is refused as well."""
+        if startup.replication is not Replication.NONE and not self.is_replication_allowed:
+            raise no_replication()
+
+
+def no_replication() -> InvalidAuthorization:
+    return InvalidAuthorization(
+        "replication connections are refused by this proxy",
+        hint="They carry ciphertext; `replication: allow` in the configuration lets them through.",
+        severity="FATAL",
+    )
 
 
 def check_auth(settings: NetSettings) -> list[str]:
@@ -90,7 +100,7 @@ def _exposed(settings: NetSettings) -> list[str]:
     found = []
     if not is_loopback(settings.host) and not tls.insecure and not (tls.cert and tls.require):
         found.append("listening off loopback needs client_tls `cert` and `require: true`, or `insecure: true`")
-    if not server.is_local and server.tls is not Tls.VERIFY_FULL and not server.insecure:
+    if not is_loopback(server.host) and server.tls is not Tls.VERIFY_FULL and not server.insecure:
         found.append("a server off loopback needs `tls: verify-full`, or `insecure: true`")
     return found
 

@@ -15,9 +15,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.hosts import is_loopback
 from proxy.net.edge import Edge, Vanished
 from proxy.net.login import ClientLeg
-from proxy.net.settings import is_loopback
 from proxy.net.startup import GSSENC_REQUEST, SSL_REQUEST, check_request_size
 from proxy.net.tls import ALPN, peer_common_name
 

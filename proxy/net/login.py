@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
+from proxy.config import AuthMode
 from proxy.errors import InvalidAuthorization, InvalidPassword, PgsealError, ProtocolViolation, ServerUnreachable
 from proxy.net.edge import Edge
 from proxy.net.scram import (
@@ -34,7 +35,6 @@ from proxy.net.scram import (
     VerifierDiffers,
     wipe,
 )
-from proxy.net.settings import AuthMode
 from proxy.net.startup import Startup, negotiation
 from proxy.net.verifiers import Verifiers
 from proxy.wire.backend import error_response, parse_error_fields

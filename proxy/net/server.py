@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from proxy.audit.events import SystemEvent
+from proxy.config import AuthMode
 from proxy.errors import PgsealError
 from proxy.net.cancel import cancel_packet, send_cancel
 from proxy.net.gate import Gate
@@ -29,8 +30,8 @@ from proxy.net.login import ClientLeg, Exchange, Proof, Refused, ServerSide, sho
 from proxy.net.relay import Relay, Work, close, contained
 from proxy.net.scram import VerifierDiffers
 from proxy.net.server_leg import connect, tune
-from proxy.net.settings import AuthMode, NetSettings
-from proxy.net.startup import CANCEL_REQUEST, Startup, decoded_parameters, parse_startup
+from proxy.net.settings import NetSettings
+from proxy.net.startup import CANCEL_REQUEST, Replication, Startup, decoded_parameters, parse_startup
 from proxy.session.interface import ClientConnection
 from proxy.wire.backend import error_response
 
@@ -194,9 +195,10 @@ class Server:
             startup = parse_startup(opening.code, opening.body)
             user = startup.user
             gate.check(startup, client)
-            server = await connect(gate.server, gate.server_context)
+            server = await connect(gate.server)
             try:
                 proof = await Exchange(gate.mode, gate.verifiers, startup, client, server).run()
+                gate.check_accepted(startup)
                 login = _login(startup, proof, client, server)
                 connection = await self.work.open(login)
             except BaseException:
@@ -260,7 +262,7 @@ def _login(startup: Startup, proof: Proof, client: ClientLeg, server: ServerSide
         is_client_tls=client.is_tls,
         is_server_tls=server.is_tls,
         minor=startup.forwarded_minor,
-        is_replication=startup.wants_replication,
+        is_replication=startup.replication is not Replication.NONE,
     )
 
 

@@ -10,12 +10,14 @@ import asyncio
 import socket
 import ssl
 import struct
+from dataclasses import dataclass
 from typing import Any, Final
 
+from proxy.config import ServerConfig
 from proxy.errors import CannotConnectNow, PgsealError, ServerUnreachable
+from proxy.hosts import is_loopback
 from proxy.net.edge import Edge
 from proxy.net.login import ServerSide
-from proxy.net.settings import ServerLeg
 from proxy.net.startup import SSL_REQUEST
 from proxy.net.tls import peer_binding
 
@@ -23,13 +25,22 @@ _SSL_REQUEST: Final = struct.pack("!ii", 8, SSL_REQUEST)
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 
 
-async def connect(leg: ServerLeg, context: ssl.SSLContext | None) -> ServerSide:
+@dataclass(frozen=True, slots=True)
+class ServerLeg:
+    """Where the server is and how it is spoken to; `context` None: without TLS."""
+
+    config: ServerConfig
+    context: ssl.SSLContext | None
+    timeout_s: float
+
+
+async def connect(leg: ServerLeg) -> ServerSide:
     """A connected edge, nothing sent yet. Raises CannotConnectNow or ServerUnreachable, both FATAL."""
     try:
-        async with asyncio.timeout(leg.connect_timeout_s):
-            sock = await _dial(leg)
+        async with asyncio.timeout(leg.timeout_s):
+            sock = await _dial(leg.config)
             try:
-                return await _start(leg, context, sock)
+                return await _start(leg, sock)
             except BaseException:
                 sock.close()
                 raise
@@ -54,12 +65,12 @@ def tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
 
 
-async def _dial(leg: ServerLeg) -> socket.socket:
+async def _dial(server: ServerConfig) -> socket.socket:
     """The first address that accepts."""
-    if leg.host.startswith("/"):
-        return await _open(socket.AF_UNIX, f"{leg.host}/.s.PGSQL.{leg.port}")
+    if server.host.startswith("/"):
+        return await _open(socket.AF_UNIX, f"{server.host}/.s.PGSQL.{server.port}")
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(leg.host, leg.port, type=socket.SOCK_STREAM)
+    found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
     failure = OSError("no address")
     for family, _, _, _, address in found:
         try:
@@ -81,16 +92,18 @@ async def _open(family: int, address: Any) -> socket.socket:
     return sock
 
 
-async def _start(leg: ServerLeg, context: ssl.SSLContext | None, sock: socket.socket) -> ServerSide:
+async def _start(leg: ServerLeg, sock: socket.socket) -> ServerSide:
+    config, context = leg.config, leg.context
+    is_local = is_loopback(config.host)
     loop = asyncio.get_running_loop()
     edge = Edge()
     if context is None:
         await loop.create_connection(lambda: edge, sock=sock)
-        return ServerSide(edge, is_tls=False, is_local=leg.is_local)
+        return ServerSide(edge, is_tls=False, is_local=is_local)
     await _ask_for_tls(sock)
-    transport, _ = await loop.create_connection(lambda: edge, sock=sock, ssl=context, server_hostname=leg.host)
+    transport, _ = await loop.create_connection(lambda: edge, sock=sock, ssl=context, server_hostname=config.host)
     binding = peer_binding(transport.get_extra_info("ssl_object"))
-    return ServerSide(edge, True, leg.is_local, binding, shows_certificate=leg.cert is not None)
+    return ServerSide(edge, True, is_local, binding, shows_certificate=config.cert is not None)
 
 
 async def _ask_for_tls(sock: socket.socket) -> None:

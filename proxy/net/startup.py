@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from proxy.errors import FeatureNotSupported, InvalidAuthorization, PgsealError, ProtocolViolation
@@ -26,7 +27,15 @@ MAX_NAME_SIZE: Final = 63
 _MAJOR: Final = 3
 _LAST_MINOR: Final = 2
 _ONCE: Final = frozenset((b"user", b"database", b"options", b"replication"))
+_FALSE: Final = frozenset((b"f", b"fa", b"fal", b"fals", b"false", b"n", b"no", b"of", b"off", b"0"))
+_TRUE: Final = frozenset((b"t", b"tr", b"tru", b"true", b"y", b"ye", b"yes", b"on", b"1"))
 _HEAD = struct.Struct("!ii")
+
+
+class Replication(Enum):
+    NONE = "none"
+    WANTED = "wanted"
+    UNCLEAR = "unclear"  # the server will refuse it, in its own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +61,19 @@ class Startup:
         return dict(self.parameters).get(name)
 
     @property
-    def wants_replication(self) -> bool:
-        """Anything but a spelling of false, as the server reads it."""
-        value = (self.value(b"replication") or b"false").lower()
-        return not (b"false".startswith(value) or b"no".startswith(value) or value in (b"off", b"of", b"0"))
+    def replication(self) -> Replication:
+        """As the server reads it: `database`, or a boolean by any unambiguous beginning of its spellings."""
+        raw = self.value(b"replication")
+        value = (raw or b"").lower()
+        if raw is None or (value and b"false".startswith(value)) or value in (b"n", b"no", b"of", b"off", b"0"):
+            return Replication.NONE
+        if (
+            raw == b"database"
+            or (value and b"true".startswith(value))
+            or value in (b"y", b"ye", b"yes", b"on", b"1")
+        ):
+            return Replication.WANTED
+        return Replication.UNCLEAR
 
 
 def parse_startup(code: int, body: bytes) -> Startup:
@@ -70,8 +88,6 @@ def parse_startup(code: int, body: bytes) -> Startup:
     _check_unique(pairs)
     named = dict(pairs)
     user = _name(named.get(b"user", b""), "user")
-    if not user:
-        raise InvalidAuthorization("no PostgreSQL user name specified in startup packet", severity="FATAL")
     database = _name(named.get(b"database", b""), "database") or user
     unknown = tuple(name for name, _ in pairs if name.startswith(b"_pq_."))
     kept = tuple(pair for pair in pairs if not pair[0].startswith(b"_pq_."))

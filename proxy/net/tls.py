@@ -13,12 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from proxy.net.settings import ClientTls, ServerLeg, Tls
+from proxy.config import ClientTlsConfig, ServerConfig, Tls
 
 ALPN: Final = "postgresql"
 
 
-def client_leg_context(settings: ClientTls) -> ssl.SSLContext | None:
+def client_leg_context(settings: ClientTlsConfig) -> ssl.SSLContext | None:
     """For accepting; None where no certificate is configured. Raises OSError and ssl.SSLError."""
     if settings.cert is None:
         return None
@@ -33,7 +33,7 @@ def client_leg_context(settings: ClientTls) -> ssl.SSLContext | None:
     return context
 
 
-def server_leg_context(leg: ServerLeg) -> ssl.SSLContext | None:
+def server_leg_context(leg: ServerConfig) -> ssl.SSLContext | None:
     """For connecting; None for `tls: disable`. Raises OSError and ssl.SSLError."""
     if leg.tls is Tls.DISABLE:
         return None

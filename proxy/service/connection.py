@@ -68,6 +68,12 @@ def uri_of(dsn: ServiceDsn, folder: Path) -> str:
     return parts._replace(query=query).geturl()
 
 
+def passfile_of(dsn: ServiceDsn, folder: Path) -> Path | None:
+    """The password file that a DSN names."""
+    named = dict(parse_qsl(urlsplit(dsn.uri).query)).get("passfile")
+    return (folder / named).absolute() if named else None
+
+
 async def connect(target: ServiceTarget) -> Connection:
     """One log-in. Raises ConnectionFailure with a reason that holds no credential."""
     milliseconds = str(int(target.statement_timeout_s * 1000))

@@ -1,0 +1,132 @@
+"""`pgseal check`: rules against the live databases, with the SQL that mends what disagrees.
+
+One reason to change: what is checked in one go, and how it is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from proxy.cli import approval
+from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load
+from proxy.cli.output import Exit, print_json, run_async, say, stdout
+from proxy.rules import Ruleset
+from proxy.service import schema_check
+from proxy.service.connection import connected
+from proxy.service.findings import Finding, Report, TableReport, Weight
+
+EXAMPLE: Final = "Example: [bold]pgseal check --config pgseal.yaml[/bold]"
+COLOURS: Final = {Weight.REFUSES: "red", Weight.WARNS: "yellow", Weight.NOTES: "dim"}
+VERDICTS: Final = {"serves": "[green]serves[/green]", "warned": "[yellow]serves, with warnings[/yellow]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything `check` says. `lowered`: what differs from the approved state, by database."""
+
+    reports: tuple[Report, ...]
+    weaknesses: tuple[str, ...]
+    lowered: dict[str, tuple[str, ...]]
+
+    @property
+    def is_clean(self) -> bool:
+        return all(report.is_clean for report in self.reports) and not any(self.lowered.values())
+
+
+def check(
+    config: Path = CONFIG,
+    approve: bool = typer.Option(
+        False, "--approve", help="Write rules.lock: rules and live schema are as they should be."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    allow_env_security: bool = ENV_SECURITY,
+) -> None:
+    """Check rules against the live databases. Exit 1 when something was found."""
+    installation = load(config, allow_env_security)
+    outcome = run_async(examine(installation))
+    if as_json:
+        print_json(_document(outcome))
+    else:
+        show(outcome, stdout())
+    if approve:
+        refused = [label for report in outcome.reports for label in _refused(report)]
+        if refused:
+            say(f"not approved: {', '.join(refused)} would be refused; mend them first")
+            raise typer.Exit(Exit.FOUND)
+        path = run_async(approval.approve(installation))
+        say(f"approved: wrote {path}")
+        return
+    raise typer.Exit(Exit.OK if outcome.is_clean else Exit.FOUND)
+
+
+async def examine(installation: Installation) -> Outcome:
+    """Every ruled database in turn."""
+    reports = [await _examine_one(installation, rules) for rules in installation.rules.values()]
+    lowered = await approval.lowered(installation)
+    return Outcome(tuple(reports), tuple(installation.config.weaknesses()), lowered)
+
+
+async def _examine_one(installation: Installation, rules: Ruleset) -> Report:
+    async with connected(installation.target(rules.database)) as connection:
+        return await schema_check.check(connection, rules)
+
+
+def _refused(report: Report) -> list[str]:
+    return [table.label for table in report.tables if table.is_refused]
+
+
+def _document(outcome: Outcome) -> dict[str, object]:
+    return {
+        "clean": outcome.is_clean,
+        "databases": [
+            {
+                "database": report.database,
+                "tables": [
+                    {"table": table.label, "verdict": table.verdict, "findings": table.findings}
+                    for table in report.tables
+                ],
+                "not_approved": outcome.lowered.get(report.database, ()),
+            }
+            for report in outcome.reports
+        ],
+        "weaknesses": outcome.weaknesses,
+    }
+
+
+# --- for people -----------------------------------------------------------------------------------------
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    for report in outcome.reports:
+        console.print(f"[bold]database {escape(report.database)}[/bold]")
+        for table in report.tables:
+            _show_table(table, console)
+        for change in outcome.lowered.get(report.database, ()):
+            console.print(f"  [red]not approved[/red]  {escape(change)}")
+    if not outcome.reports:
+        console.print("no rules: every database passes untouched")
+    if outcome.weaknesses:
+        console.print("[bold]this configuration[/bold]")
+        for weakness in outcome.weaknesses:
+            console.print(f"  [yellow]weak[/yellow]  {escape(weakness)}")
+
+
+def _show_table(table: TableReport, console: Console) -> None:
+    verdict = VERDICTS.get(table.verdict, "[red]refused (PS006)[/red]")
+    console.print(f"  {escape(table.label.lstrip('.'))}  {verdict}")
+    for finding in table.findings:
+        _show_finding(finding, console)
+
+
+def _show_finding(finding: Finding, console: Console) -> None:
+    colour = COLOURS[finding.weight]
+    place = f"{escape(finding.column)}: " if finding.column else ""
+    console.print(f"    [{colour}]{finding.weight.value}[/{colour}]  {place}{escape(finding.reason)}")
+    for statement in finding.ddl:
+        console.print(f"        {escape(statement)};")

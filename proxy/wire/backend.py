@@ -2,7 +2,7 @@
 
 | message              | type | body                                                                          |
 |----------------------|------|-------------------------------------------------------------------------------|
-| RowDescription       | T    | n (2), each: name\\0 table OID (4) attnum (2) type OID (4) typlen (2) typmod (4) format (2) |
+| RowDescription       | T    | n (2), each: name\\0 table (4) attnum (2) type (4) typlen (2) typmod (4) format (2) |
 | ParameterDescription | t    | n (2) type OID (4) x n                                                        |
 | ErrorResponse        | E    | [code (1) text\\0] ... \\0                                                      |
 | ParameterStatus      | S    | name\\0 value\\0                                                                |

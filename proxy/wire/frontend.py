@@ -3,7 +3,7 @@
 | message  | type | body                                                                              |
 |----------|------|-----------------------------------------------------------------------------------|
 | Parse    | P    | name\\0 text\\0 n (2) type OID (4) x n                                              |
-| Bind     | B    | portal\\0 statement\\0 n (2) format (2) x n, n (2) [size (4) value] x n, n (2) format (2) x n |
+| Bind     | B    | portal\\0 statement\\0 n (2) format (2)*n, n (2) [size (4) value]*n, n (2) format (2)*n |
 | Describe | D    | 'S' or 'P', name\\0                                                                |
 | Close    | C    | 'S' or 'P', name\\0                                                                |
 | Execute  | E    | portal\\0 row limit (4)                                                            |

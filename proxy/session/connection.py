@@ -1,0 +1,116 @@
+"""One client connection after log-in: the two halves joined, stepped by the relay.
+
+A step takes the server's replies first, then the client's messages, as far as both go without waiting, and
+says what it wants. Whatever goes wrong inside ends this connection and no other.
+
+One reason to change: how the halves take turns.
+"""
+
+from __future__ import annotations
+
+from proxy.errors import InternalError, PgsealError, ProtocolViolation
+from proxy.session.interface import Close, Step
+from proxy.session.output import Output
+from proxy.session.planning import Planning
+from proxy.session.probe import PROBE
+from proxy.session.replies import Desynchronised, Replies
+from proxy.session.requests import Requests
+from proxy.session.results import Results
+from proxy.session.runtime import Client, Runtime
+from proxy.session.state import Action, Asked, Entry, State
+from proxy.wire.backend import error_response
+from proxy.wire.frontend import build_query
+
+HELD_BYTES = 65536  # more than this of held client bytes, and the relay stops reading
+
+
+class Session:
+    """A connection to a database with rules (see `Splice` for one without)."""
+
+    def __init__(self, client: Client, runtime: Runtime, *, max_message: int) -> None:
+        self._out = Output()
+        self._state = State()
+        self._planning = Planning(client, runtime, self._state, self._out)
+        self._requests = Requests(self._state, self._planning, self._out, max_message)
+        self._replies = Replies(self._state, Results(self._state, self._planning), self._out)
+        self._state.queue.append(Entry(Asked.START_UP, is_internal_ready=True))
+        self._is_closed = False
+
+    @property
+    def server_key(self) -> bytes:
+        return self._replies.server_key
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._state.queue and self._state.status == ord("I")
+
+    def client_data(self, chunk: bytes) -> None:
+        self._requests.push(chunk)
+
+    def server_data(self, chunk: bytes) -> None:
+        self._replies.push(chunk)
+
+    def client_eof(self) -> None:
+        """Nothing more will come; what came is still answered."""
+
+    def step(self) -> Step:
+        """Do what can be done. Never raises for anything a client or server sent."""
+        if self._is_closed:
+            return Step()
+        out = self._out
+        try:
+            was_ready = self._state.is_ready
+            self._replies.run()
+            if self._state.is_ready and not was_ready:
+                self._ask_settings()
+            if self._state.is_ready and out.close is None:
+                self._requests.run()
+        except Desynchronised:
+            self._end(InternalError("the connection is out of step and was closed", severity="FATAL"))
+        except ProtocolViolation as error:
+            self._end(ProtocolViolation(error.message, severity="FATAL"))
+        except PgsealError as error:
+            error.severity = "FATAL"
+            self._end(error)
+        self._is_closed = out.close is not None
+        return out.take(hold_client=self._requests.n_waiting > HELD_BYTES)
+
+    def _ask_settings(self) -> None:
+        self._state.queue.append(Entry(Asked.QUERY, Action.SKIP))
+        self._out.to_server.append(build_query(PROBE))
+
+    def _end(self, error: PgsealError) -> None:
+        self._out.needs.clear()
+        self._out.has_more = False
+        self._out.to_client.append(error_response(error))
+        self._out.close = Close.GRACEFUL
+
+
+class Splice:
+    """A connection to a database without rules: bytes as they came, both ways."""
+
+    server_key = b""
+
+    def __init__(self) -> None:
+        self._to_server: list[bytes] = []
+        self._to_client: list[bytes] = []
+        self._status = ord("I")
+
+    @property
+    def is_idle(self) -> bool:
+        return True
+
+    def client_data(self, chunk: bytes) -> None:
+        self._to_server.append(chunk)
+
+    def server_data(self, chunk: bytes) -> None:
+        self._to_client.append(chunk)
+
+    def client_eof(self) -> None:
+        """Nothing to do."""
+
+    def step(self) -> Step:
+        step = Step(b"".join(self._to_server), b"".join(self._to_client))
+        self._to_server.clear()
+        self._to_client.clear()
+        return step

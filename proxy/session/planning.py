@@ -1,0 +1,447 @@
+"""What a text, a Bind or an Execute means under the session's settings of this moment.
+
+Joins the planner (pure, shared) with what only the session knows: settings, tenant, rights, portals. Every
+method is called again when it answered None (something is needed first), so none changes anything before it
+is sure.
+
+One reason to change: what of a session a plan depends on.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from proxy.audit.events import Outcome, StatementEvent
+from proxy.errors import (
+    AuditNotWritable,
+    FeatureNotSupported,
+    NotAllowed,
+    PgsealError,
+    ProtocolViolation,
+    Unsupported,
+)
+from proxy.metrics import Verdict
+from proxy.session.interface import CatalogNeed
+from proxy.session.probe import read_probe
+from proxy.session.sealing import Filled, Sealer, Waits, literal, placeholders, slot_numbers
+from proxy.session.settings import SessionSettings
+from proxy.session.state import State
+from proxy.session.statements import Execution, Portal, Statement, Text
+from proxy.session.tenancy import SessionTenants
+from proxy.sql.plan import Effect, EffectKind, Env, Kind, NotPlanned, Plan, Planned
+from proxy.sql.rewrite import render
+from proxy.values.constants import Inputs, evaluate
+from proxy.values.encodings import from_utf8, to_utf8
+from proxy.wire.frontend import Bind, Parse, build_bind, expand_formats
+
+if TYPE_CHECKING:
+    from proxy.keys.material import KeyView
+    from proxy.session.output import Output
+    from proxy.session.runtime import Client, Runtime
+    from proxy.sql.catalog import Snapshot
+
+CACHED_DESCRIPTIONS: Final = 4096
+IDLE: Final = ord("I")
+CATALOG_EFFECTS: Final = frozenset({EffectKind.DDL, EffectKind.OVERLAY})
+
+
+class Planning:
+    """Owned by one session; `Requests` and `Results` ask it."""
+
+    def __init__(self, client: Client, runtime: Runtime | None, state: State, out: Output) -> None:
+        self.client = client
+        self.settings = SessionSettings(client.user, client.parameters)
+        self.owns_planned = False
+        self._runtime = runtime
+        self._state = state
+        self._out = out
+        self._env: tuple[int, object, Env] | None = None
+        self._n_refusals = 0
+        self._has_failed = False
+        self._refreshed: dict[int, int] = {}  # unknown OID -> epoch that did not know it
+        self._probe: bytes = b""
+
+    # --- what holds now ------------------------------------------------------------------------------
+
+    @property
+    def is_watching(self) -> bool:
+        return self._runtime is not None
+
+    @property
+    def runtime(self) -> Runtime:
+        assert self._runtime is not None
+        return self._runtime
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.runtime.snapshot
+
+    @property
+    def keys(self) -> KeyView:
+        return self.runtime.keys
+
+    def env(self) -> Env:
+        """What planning depends on; the same object until something of it changes."""
+        snapshot = self.snapshot
+        cached = self._env
+        if cached is not None and cached[0] == self.settings.version and cached[1] is snapshot:
+            return cached[2]
+        settings = self.settings
+        env = Env(
+            snapshot=snapshot,
+            catalog_epoch=snapshot.epoch,
+            rules_epoch=snapshot.rules.epoch,
+            search_path=settings.search_path,
+            role=self.client.role,
+            overlay=settings.overlay,
+            standard_conforming_strings=settings.standard_conforming_strings,
+            client_encoding=settings.values().client_encoding,
+        )
+        if cached is not None and cached[2] == env and cached[1] is snapshot:
+            env = cached[2]
+        self._env = (settings.version, snapshot, env)
+        return env
+
+    def tenants(self) -> SessionTenants:
+        return SessionTenants(self.client, self.settings.get, self.snapshot.rules)
+
+    # --- planning ------------------------------------------------------------------------------------
+
+    def _plan(self, text: bytes, oids: tuple[int, ...] | None) -> Waits[Planned]:
+        """The plan of a text in the client's encoding; raises what refuses it."""
+        utf8 = text if text.isascii() else to_utf8(text, self.settings.values())
+        while isinstance(planned := self.runtime.planner.plan(utf8, self.env(), oids), NotPlanned):
+            yield (planned,)
+        plan = planned.plan
+        if plan.refusal is not None:
+            raise plan.refusal
+        if plan.is_pass:
+            return planned
+        if self._state.stale_epoch >= self.snapshot.epoch:
+            yield (CatalogNeed(self._state.stale_epoch),)
+            return (yield from self._plan(text, oids))
+        if not self.runtime.audit.is_writable:
+            raise AuditNotWritable(
+                "the audit trail cannot be written, so statements on protected tables are refused",
+                hint="Free space on the audit disk; the proxy goes on by itself.",
+            )
+        return planned
+
+    def _check_collision(self, plan: Plan) -> None:
+        """SQL EXECUTE, FETCH or MOVE of something planned in the protocol would show cells as they are."""
+        for effect in (e for s in plan.statements for e in s.effects):
+            name = effect.name.encode()
+            if effect.kind is EffectKind.EXECUTE:
+                found = self._state.statements.get(name)
+                if found is not None and not found.is_pass:
+                    raise Unsupported("EXECUTE of a prepared statement over protected columns")
+            elif effect.kind is EffectKind.FETCH:
+                portal = self._state.portals.get(name)
+                if portal is not None and not portal.statement.is_pass:
+                    raise Unsupported("FETCH from a portal over protected columns")
+
+    def statement(self, message: Parse) -> Waits[Statement]:
+        """A Parse: the statement it makes."""
+        planned = yield from self._plan(message.text, message.oids)
+        self._check_collision(planned.plan)
+        statement = Statement(message, planned, self.env())
+        if not planned.plan.is_pass:
+            statement.rendered = render(planned, placeholders(planned.plan))
+            self.owns_planned = True
+            statement.description = self.runtime.descriptions.get(planned.plan, self.snapshot.epoch)
+        return statement
+
+    def encode(self, text: bytes) -> bytes:
+        return text if text.isascii() else from_utf8(text, self.settings.values())
+
+    def server_parse(self, statement: Statement) -> Parse:
+        """The Parse that leaves for the server."""
+        assert statement.rendered is not None
+        oids = tuple(p.oid for p in statement.planned.plan.server_params)
+        return Parse(statement.name, self.encode(statement.rendered.text), oids)
+
+    def replan(self, statement: Statement) -> Waits[None]:
+        """A statement meets other settings or another catalog: same plan, or PostgreSQL's own 0A000."""
+        if statement.is_prepared_by_sql:
+            statement.env = self.env()
+            return
+        planned = yield from self._plan(statement.message.text, statement.message.oids)
+        if planned.plan is not statement.planned.plan and planned.plan != statement.planned.plan:
+            raise FeatureNotSupported("cached plan must not change result type")
+        statement.planned = planned
+        statement.env = self.env()
+
+    def remember_description(self, statement: Statement) -> None:
+        if statement.description is not None:
+            self.runtime.descriptions.put(statement.planned.plan, self.snapshot.epoch, statement.description)
+
+    # --- Bind ----------------------------------------------------------------------------------------
+
+    def bind(self, statement: Statement, message: Bind) -> Waits[tuple[Portal, bytes | None]]:
+        """A Bind of a planned or effectful statement: the portal and the server's Bind (None: as it came)."""
+        if statement.env is not self.env():
+            yield from self.replan(statement)
+        plan = statement.plan
+        assert plan is not None
+        self._check_count(statement, message)
+        formats = expand_formats(message.formats, len(message.values))
+        inputs = self._inputs(statement, message, formats)
+        portal = Portal(message.portal, statement, message.result_formats)
+        portal.effect_values = effect_values(plan.effects, inputs)
+        if statement.rendered is None:
+            return portal, None
+        sealer = Sealer(self.keys, self.tenants(), inputs)
+        filled = yield from sealer.fill(statement.planned.plan, range(len(statement.planned.plan.slots)))
+        portal.grant = sealer.tenants.grant(plan, inputs)
+        portal.tenant = sealer.tenants.current
+        portal.n_sealed = sum(sealer.n_sealed.values())
+        portal.key_ids = frozenset(sealer.key_ids)
+        self._count_sealed(sealer)
+        return portal, _server_bind(statement, message, formats, filled)
+
+    def _count_sealed(self, sealer: Sealer) -> None:
+        for label, count in sealer.n_sealed.items():
+            self.runtime.counters.count_sealed(label, count)
+
+    def _check_count(self, statement: Statement, message: Bind) -> None:
+        if statement.rendered is None:
+            return
+        n_params = len(statement.planned.plan.client_params)
+        if len(message.values) != n_params:
+            raise ProtocolViolation(
+                f"bind message supplies {len(message.values)} parameters, "
+                f"but the prepared statement requires {n_params}"
+            )
+
+    def _inputs(self, statement: Statement, message: Bind, formats: tuple[int, ...]) -> Inputs:
+        declared = statement.message.oids
+        params = statement.planned.plan.client_params
+        oids = tuple(
+            declared[i] if i < len(declared) and declared[i] else (params[i].oid if i < len(params) else 0)
+            for i in range(len(message.values))
+        )
+        return Inputs(
+            constants=statement.planned.constants,
+            values=tuple(message.values),
+            formats=formats,
+            oids=oids,
+            settings=self.settings.values(),
+        )
+
+    # --- Execute and Query ---------------------------------------------------------------------------
+
+    def execution(self, portal: Portal) -> Execution | None:
+        """What an Execute of this portal will do; None where there is nothing to watch."""
+        plan = portal.statement.plan
+        if plan is None:
+            return None
+        execution = Execution(plan, plan.effects, portal.effect_values, portal.grant)
+        execution.tenant = portal.tenant
+        execution.start_s = time.time()
+        execution.n_sealed = portal.n_sealed
+        execution.key_ids.update(portal.key_ids)
+        portal.n_sealed = 0
+        return execution
+
+    def query(self, text: bytes) -> Waits[tuple[Text | None, bytes | None]]:
+        """A simple Query: what to remember of it and the server's text (None: as it came)."""
+        planned = yield from self._plan(text, None)
+        plan = planned.plan
+        self._check_collision(plan)
+        if plan.is_pass and not any(s.effects or s.is_copy_in for s in plan.statements):
+            return None, None
+        return (yield from self._sealed_query(planned))
+
+    def _sealed_query(self, planned: Planned) -> Waits[tuple[Text, bytes | None]]:
+        plan = planned.plan
+        now = time.time()
+        text = Text(planned, [Execution(s, s.effects, start_s=now) for s in plan.statements])
+        inputs = Inputs(planned.constants, (), (), (), self.settings.values())
+        tenants = self.tenants()
+        texts: dict[int, bytes] = {}
+        for execution in text.executions:
+            statement = execution.plan
+            execution.effect_values = effect_values(statement.effects, inputs)
+            if statement.kind is Kind.PLANNED:
+                sealer = Sealer(self.keys, tenants, inputs)
+                filled = yield from sealer.fill(plan, slot_numbers(statement))
+                texts.update((n, literal(plan.slots[n], value)) for n, value in filled.items())
+                execution.grant = tenants.grant(statement, inputs)
+                execution.tenant = tenants.current
+                execution.key_ids.update(sealer.key_ids)
+                execution.n_sealed = sum(sealer.n_sealed.values())
+                self._count_sealed(sealer)
+            tenants = tenants.after(statement.effects, execution.effect_values)
+        if plan.is_pass:
+            return text, None
+        text.rendered = render(planned, [texts.get(n, b"NULL") for n in range(len(plan.slots))])
+        self.owns_planned = True
+        return text, self.encode(text.rendered.text)
+
+    # --- what completed ------------------------------------------------------------------------------
+
+    def apply_effects(self, execution: Execution, tag: bytes) -> None:
+        """The statement completed with this tag."""
+        for effect, value in zip(execution.effects, execution.effect_values or (None,) * 99, strict=False):
+            kind = effect.kind
+            if kind is EffectKind.COMMIT and tag == b"ROLLBACK":
+                self.settings.rollback()
+            elif kind in CATALOG_EFFECTS:
+                self._state.has_run_ddl = True
+                self.settings.apply(effect, None)
+            elif kind is EffectKind.PREPARE:
+                self._prepare_by_sql(effect.name)
+            elif kind is EffectKind.DEALLOCATE:
+                self._deallocate(effect.name)
+            else:
+                if kind is EffectKind.DISCARD_ALL:
+                    self._deallocate("")
+                self.settings.apply(effect, None if value is None else value.decode("utf-8", "replace"))
+
+    def _prepare_by_sql(self, name: str) -> None:
+        empty = Planned(Plan(()), b"", ())
+        made = Statement(
+            Parse(name.encode(), b"", ()), empty, self.env(), is_described=True, is_prepared_by_sql=True
+        )
+        self._state.statements[name.encode()] = made
+
+    def _deallocate(self, name: str) -> None:
+        statements = self._state.statements
+        if name:
+            statements.pop(name.encode(), None)
+        else:
+            for known in [n for n in statements if n]:
+                del statements[known]
+
+    def note_error(self) -> None:
+        self._has_failed = True
+
+    def ready(self, status: int) -> None:
+        """ReadyForQuery: an implicit transaction has ended, one way or the other."""
+        if status == IDLE:
+            if self.settings.is_dirty:
+                if self._has_failed:
+                    self.settings.rollback()
+                else:
+                    self.settings.commit()
+            if self._state.has_run_ddl:
+                self._state.has_run_ddl = False
+                self._state.stale_epoch = self.snapshot.epoch
+        self._has_failed = False
+
+    # --- the catalog ---------------------------------------------------------------------------------
+
+    def is_own_relation(self, oid: int) -> bool:
+        """A relation nobody else can know: made in this session's open transaction."""
+        return self._state.has_run_ddl and self.refreshed_for(oid)
+
+    def refreshed_for(self, oid: int) -> bool:
+        """The catalog has been read anew for this unknown OID, and still does not know it."""
+        seen = self._refreshed.setdefault(oid, self.snapshot.epoch)
+        return self.snapshot.epoch > seen
+
+    # --- the probe after log-in ----------------------------------------------------------------------
+
+    def probe_row(self, buffer: bytes, position: int) -> int:
+        """Takes the answer of the probe (one DataRow) and returns the offset behind it."""
+        return read_probe(self.settings, buffer, position)
+
+    # --- records -------------------------------------------------------------------------------------
+
+    def record_refusal(self, error: PgsealError) -> int:
+        """Counts and audits a refusal; its number names it in the server's log."""
+        self._n_refusals += 1
+        counters = self.runtime.counters
+        counters.count_refusal(error.sqlstate)
+        counters.statements[Verdict.REFUSED] += 1
+        columns = (error.column,) if error.column else ()
+        denied = isinstance(error, NotAllowed)
+        outcome = Outcome.DENIED if denied else Outcome.REFUSED
+        if error.sqlstate.startswith("PS"):
+            self._event("", columns, outcome, error.sqlstate)
+        return self._n_refusals
+
+    def finish(self, execution: Execution, outcome: Outcome, sqlstate: str = "") -> None:
+        """One Execute or sub-statement ended."""
+        n_opened = self._count_opened(execution)
+        if execution.plan.kind is not Kind.PLANNED:
+            return
+        columns = tuple(sorted({a.column.rule.label for a in execution.plan.accesses}))
+        self._event(execution.plan.tag, columns, outcome, sqlstate, execution, n_opened)
+
+    def _count_opened(self, execution: Execution) -> int:
+        opener = execution.opener
+        if opener is None:
+            return 0
+        n_opened = 0
+        for column in opener.columns:
+            self.runtime.counters.count_opened(column.column.rule.label, column.n_opened)
+            n_opened += column.n_opened
+            column.n_opened = 0
+        execution.key_ids.update(opener.key_ids)
+        return n_opened
+
+    def _event(
+        self,
+        tag: str,
+        columns: tuple[str, ...],
+        outcome: Outcome,
+        sqlstate: str,
+        execution: Execution | None = None,
+        n_opened: int = 0,
+    ) -> None:
+        now = time.time()
+        self._out.events.append(
+            StatementEvent(
+                time_s=now,
+                session=self.client.session_id,
+                tenant=execution.tenant if execution is not None else None,
+                user=self.client.user,
+                application=self.settings.get("application_name") or "",
+                client_address=self.client.address,
+                correlation_id="",
+                fingerprint=self._fingerprint(execution),
+                tag=tag,
+                columns=columns,
+                n_cells_sealed=execution.n_sealed if execution is not None else 0,
+                n_cells_opened=n_opened,
+                n_rows=execution.n_rows if execution is not None else 0,
+                key_ids=tuple(sorted(execution.key_ids)) if execution is not None else (),
+                outcome=outcome,
+                sqlstate=sqlstate,
+                duration_s=now - execution.start_s if execution is not None and execution.start_s else 0.0,
+            )
+        )
+
+    def _fingerprint(self, execution: Execution | None) -> str:
+        if execution is None:
+            return ""
+        shape = repr((execution.plan.tag, [a.column.rule.label for a in execution.plan.accesses])).encode()
+        return hmac.new(self.runtime.fingerprint_key, shape, sha256).hexdigest()[:16]
+
+
+def effect_values(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[bytes | None, ...]:
+    """The value of each SET among the effects, as text; None: DEFAULT, or not a SET."""
+    values: list[bytes | None] = []
+    for effect in effects:
+        value = evaluate(effect.value, inputs) if effect.value is not None else None
+        values.append(None if value is None else value.display)
+    return tuple(values)
+
+
+def _server_bind(
+    statement: Statement, message: Bind, formats: tuple[int, ...], filled: dict[int, Filled]
+) -> bytes:
+    values: list[bytes | None] = []
+    codes: list[int] = []
+    for parameter in statement.planned.plan.server_params:
+        if parameter.client is not None:
+            values.append(message.values[parameter.client])
+            codes.append(formats[parameter.client])
+        elif parameter.slot is not None:
+            values.append(filled[parameter.slot].binary)
+            codes.append(filled[parameter.slot].code)
+    return build_bind(Bind(message.portal, message.statement, tuple(codes), values, message.result_formats))

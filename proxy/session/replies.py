@@ -1,0 +1,356 @@
+"""The server half of a session: each reply matched to the request that asked, opened, exchanged or passed.
+
+Replies that need nothing leave as the slice they came in; a run of DataRows of a plain result is skipped over
+without a look at the rows. The order of what the client sees is the order of the queue, always.
+
+When a reply cannot be shown (a cell does not open, a description disagrees with the plan), the client gets one
+ErrorResponse and everything up to its ReadyForQuery is dropped. If the transaction block is still open then,
+a Query the server must fail puts it into the failed state before the client hears that it is ready; if
+something may have been committed meanwhile, the answer is FATAL and both sides close.
+
+One reason to change: what a message of the server means to pgseal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import ConnectionFailure, InternalError, PgsealError
+from proxy.session.inbox import Inbox
+from proxy.session.interface import Close
+from proxy.session.state import ENDS_AT_READY, REPLIES, ROW_KINDS, Action, Asked, Entry, Next, Phase, State
+from proxy.wire import backend as b
+from proxy.wire.backend import error_response
+from proxy.wire.frontend import build_query
+from proxy.wire.framing import LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.session.output import Output
+    from proxy.session.results import Results
+
+IDLE: Final = ord("I")
+IN_BLOCK: Final = ord("T")
+POISON_TEXT: Final = b"pgseal failed this transaction"
+EXTENDED: Final = frozenset(Asked) - ENDS_AT_READY
+STREAM_FROM: Final = 65536
+UNSEEN: Final = frozenset({b.ROW_DESCRIPTION, b.NO_DATA, b.PARAMETER_DESCRIPTION})  # while dropping
+
+
+class Desynchronised(Exception):
+    """The server answered something nobody asked for; nothing can be proven any more."""
+
+
+class Replies:
+    """Consumes the server's bytes. `state` is shared with `Requests`."""
+
+    def __init__(self, state: State, results: Results, out: Output) -> None:
+        self._state = state
+        self._results = results
+        self._out = out
+        self._inbox = Inbox()
+        self._remain = 0
+        self._is_dropping = False  # an error was shown; the rest up to ReadyForQuery is not
+        self._is_failing_block = False  # the poison Query is under way
+        self.server_key = b""
+        self._handlers: dict[int, Callable[[bytes, int, int], bytes | None]] = {
+            b.READY_FOR_QUERY: self._ready,
+            b.ERROR_RESPONSE: self._error,
+            b.ROW_DESCRIPTION: self._row_description,
+            b.NO_DATA: self._no_data,
+            b.PARAMETER_DESCRIPTION: self._parameter_description,
+            b.COMMAND_COMPLETE: self._complete,
+            b.EMPTY_QUERY: self._complete,
+            b.PORTAL_SUSPENDED: self._complete,
+            b.COPY_IN: self._copy_in,
+            b.COPY_BOTH: self._copy_both,
+            b.BACKEND_KEY_DATA: self._key,
+        }
+
+    def push(self, chunk: bytes) -> None:
+        self._inbox.push(chunk)
+
+    def run(self) -> None:
+        """Consume as many replies as can be."""
+        if not self._inbox.is_ready:
+            return
+        if self._state.phase is Phase.RAW:
+            self._out.to_client.append(self._inbox.take())
+            return
+        self._consume(self._inbox.take())
+
+    def _consume(self, buffer: bytes) -> None:
+        size = len(buffer)
+        position = run = 0
+        wanted = 0
+        if self._remain:
+            position = min(self._remain, size)
+            self._remain -= position
+            if self._is_dropping:
+                run = position
+        to_client = self._out.to_client
+        length_at = LENGTH.unpack_from
+        while size - position >= 5:
+            kind = buffer[position]
+            end = position + 1 + length_at(buffer, position + 1)[0]
+            if end > size:
+                if kind in ROW_KINDS and end - position > STREAM_FROM and self._is_plain_row():
+                    self._remain = end - size
+                    position = size
+                    if self._is_dropping:
+                        run = size
+                else:
+                    wanted = end - position
+                break
+            if kind in ROW_KINDS:
+                if self._is_plain_row():
+                    position = end
+                    if self._is_dropping:
+                        run = end
+                    continue
+                if run < position:
+                    to_client.append(buffer[run:position])
+                position, error = self._results.rows(buffer, position, self._head(), self._out)
+                run = position
+                if error is not None:
+                    to_client.append(self._fail(error))
+                elif self._out.has_more or self._out.needs:
+                    break
+                continue
+            replaced = self._reply(kind, buffer, position, end)
+            if replaced is None:
+                position = end
+                continue
+            if run < position:
+                to_client.append(buffer[run:position])
+            if self._out.needs:  # the reply waits, whole, for what is needed
+                run = position
+                break
+            if replaced:
+                to_client.append(replaced)
+            position = run = end
+            if self._state.phase is Phase.RAW:
+                break
+        if run < position:
+            to_client.append(buffer if run == 0 and position == size else buffer[run:position])
+        self._inbox.keep(buffer[position:], wanted)
+        if self._state.phase is Phase.RAW and position < size:
+            to_client.append(self._inbox.take())
+
+    # --- the head of the queue -----------------------------------------------------------------------
+
+    def _head(self) -> Entry:
+        queue = self._state.queue
+        if not queue:
+            raise Desynchronised
+        return queue[0]
+
+    def _is_plain_row(self) -> bool:
+        """Rows of the head need no look (or are dropped)."""
+        if self._is_dropping:
+            return True
+        head = self._head()
+        if b.DATA_ROW not in REPLIES[head.asked]:
+            raise Desynchronised
+        return self._results.is_plain(head)
+
+    def _reply(self, kind: int, buffer: bytes, start: int, end: int) -> bytes | None:
+        """None: pass the bytes. Else what to write in their place (b"": nothing)."""
+        handler = self._handlers.get(kind)
+        if handler is None:
+            if kind in (b.NOTICE_RESPONSE, b.NOTIFICATION):
+                return None
+            if kind == b.PARAMETER_STATUS:
+                self._results.report(buffer[start + 5 : end])
+                return None
+            return self._match(kind)
+        if self._is_dropping and kind in UNSEEN:
+            self._advance(kind)
+            return b""
+        replaced = handler(buffer, start, end)
+        return b"" if self._is_dropping and replaced is None else replaced
+
+    def _advance(self, kind: int) -> Entry:
+        """The head, popped where this reply ends it."""
+        queue = self._state.queue
+        if not queue:
+            raise Desynchronised
+        head = queue[0]
+        what = REPLIES[head.asked].get(kind)
+        if what is None:
+            raise Desynchronised
+        if what is Next.POP:
+            queue.popleft()
+        return head
+
+    def _match(self, kind: int) -> bytes | None:
+        """A reply without content of interest: 1, 2, 3, c, H, R, v, V."""
+        head = self._advance(kind)
+        if self._is_dropping:
+            return b""
+        return b"" if head.action is Action.SKIP else None
+
+    def _key(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        self._advance(b.BACKEND_KEY_DATA)
+        self.server_key = buffer[start + 5 : end]
+        return None
+
+    # --- descriptions --------------------------------------------------------------------------------
+
+    def _parameter_description(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        head = self._advance(b.PARAMETER_DESCRIPTION)
+        replaced = self._results.parameters(head, buffer[start + 5 : end])
+        return b"" if head.action is Action.SKIP else replaced
+
+    def _row_description(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        head = self._head()
+        if b.ROW_DESCRIPTION not in REPLIES[head.asked]:
+            raise Desynchronised
+        try:
+            replaced = self._results.description(head, buffer[start:end], self._out)
+        except PgsealError as error:
+            self._advance(b.ROW_DESCRIPTION)
+            return self._fail(error)
+        if self._out.needs:
+            return b""
+        self._advance(b.ROW_DESCRIPTION)
+        return b"" if head.action is Action.SKIP else replaced
+
+    def _no_data(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        head = self._head()
+        if b.NO_DATA not in REPLIES[head.asked]:
+            raise Desynchronised
+        try:
+            self._results.no_data(head)
+        except PgsealError as error:
+            self._advance(b.NO_DATA)
+            return self._fail(error)
+        self._advance(b.NO_DATA)
+        return b"" if head.action is Action.SKIP else None
+
+    # --- ends of statements --------------------------------------------------------------------------
+
+    def _complete(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        head = self._advance(buffer[start])
+        if head.awaits_copy:
+            head.awaits_copy = False
+        if self._state.phase is Phase.COPY_IN:
+            self._state.phase = Phase.NORMAL
+        if head.execution is not None or head.text is not None:
+            self._results.complete(head, buffer[start], buffer[start + 5 : end])
+        return b"" if head.action is Action.SKIP else None
+
+    def _copy_in(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        head = self._advance(b.COPY_IN)
+        if head.awaits_copy:
+            head.awaits_copy = False
+        if self._is_dropping:
+            raise Desynchronised  # the client knows nothing of it, and the server waits for its data
+        self._state.phase = Phase.COPY_IN
+        return None
+
+    def _copy_both(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        self._advance(b.COPY_BOTH)
+        self._state.phase = Phase.RAW
+        return buffer[start:end]
+
+    def _error(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        state = self._state
+        if not state.queue:
+            return None  # unsolicited: the server ends the connection
+        head = state.queue[0]
+        if state.phase is Phase.COPY_IN:
+            state.phase = Phase.NORMAL
+        if head.awaits_copy:
+            head.awaits_copy = False
+        shown = self._shown_error(head, buffer[start:end])
+        self._results.failed(head, buffer[start + 5 : end])
+        if head.asked in EXTENDED:
+            self._skip_to_sync()
+        return shown
+
+    def _shown_error(self, head: Entry, message: bytes) -> bytes | None:
+        if self._is_dropping or self._is_failing_block:
+            return b""
+        if head.action is Action.SUBSTITUTE:
+            return head.error
+        if head.action is Action.SKIP and head.asked is Asked.QUERY:
+            raise Desynchronised  # the probe: without it no name can be resolved
+        return self._results.error(head, message)
+
+    def _skip_to_sync(self) -> None:
+        """The server ignores everything up to the next Sync: what was queued for it will not be answered."""
+        state = self._state
+        queue = state.queue
+        while queue and queue[0].asked is not Asked.SYNC:
+            entry = queue.popleft()
+            state.undo(entry)
+            self._results.skipped(entry)
+        if not queue:
+            state.is_skipping = True
+
+    def _ready(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        state = self._state
+        queue = state.queue
+        status = buffer[start + 5]
+        while queue and queue[0].asked not in ENDS_AT_READY:
+            state.undo(queue.popleft())
+        head = self._advance(b.READY_FOR_QUERY)
+        state.status = status
+        state.is_ready = True
+        state.n_executes = sum(1 for e in queue if e.asked in (Asked.EXECUTE, Asked.QUERY)) if queue else 0
+        if state.phase is Phase.COPY_IN:
+            state.phase = Phase.NORMAL
+        self._results.ready(head, status)
+        if self._is_failing_block:
+            self._is_failing_block = False
+            return None
+        if not self._is_dropping:
+            return b"" if head.is_internal_ready else None
+        self._is_dropping = False
+        if status != IN_BLOCK:
+            return buffer[start:end]
+        if queue:  # what the client sent behind it has run in the block that should have failed
+            self._out.close = Close.GRACEFUL
+            self._is_dropping = True
+            return error_response(
+                ConnectionFailure("a result could not be shown in a pipeline", severity="FATAL")
+            )
+        self._is_failing_block = True
+        self._out.to_server.append(build_query(POISON_TEXT))
+        queue.appendleft(Entry(Asked.QUERY))
+        return b""
+
+    # --- when a reply cannot be shown ----------------------------------------------------------------
+
+    def _fail(self, error: PgsealError) -> bytes:
+        state = self._state
+        head = state.queue[0] if state.queue else None
+        if self._may_have_committed(head):
+            closing = ConnectionFailure(
+                f"{error.sqlstate} {error.message}; the statement may have been committed",
+                column=error.column,
+                hint=error.hint,
+                severity="FATAL",
+            )
+            self._out.close = Close.GRACEFUL
+            self._is_dropping = True
+            return error_response(closing)
+        self._is_dropping = True
+        if head is not None and head.asked in EXTENDED:
+            state.is_skipping = not any(e.asked is Asked.SYNC for e in state.queue)
+        return error_response(error)
+
+    def _may_have_committed(self, head: Entry | None) -> bool:
+        """Outside a block, anything but one read may stand although the client is told of an error."""
+        state = self._state
+        if state.status == IN_BLOCK:
+            return False
+        if head is not None and self._results.is_write(head):
+            return True
+        return state.n_executes > 1
+
+    def internal_error(self) -> bytes:
+        """The FATAL for a session that cannot go on."""
+        return error_response(InternalError("the connection is out of step and was closed", severity="FATAL"))

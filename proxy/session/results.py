@@ -1,0 +1,332 @@
+"""What the replies of planned statements become: descriptions checked and shown with logical types, rows opened,
+effects applied, events written.
+
+One reason to change: what a reply to a planned (or effectful) statement means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from proxy.audit.events import Outcome
+from proxy.errors import PgsealError, SchemaMismatch, Unsupported
+from proxy.rules import Read, Storage
+from proxy.session.cells import Missing, OpenColumn, RowOpener
+from proxy.session.interface import CatalogNeed
+from proxy.session.state import Action, Asked, Entry, State
+from proxy.session.statements import Description, Execution, Portal, ReadGrant, Statement
+from proxy.sql.plan import Kind, ResultColumn, StatementPlan
+from proxy.values.registry import codec, shower, type_from_oid
+from proxy.wire import backend as b
+from proxy.wire.frontend import expand_formats
+
+if TYPE_CHECKING:
+    from proxy.session.output import Output
+    from proxy.session.planning import Planning
+
+IDLE: Final = ord("I")
+CACHED_DESCRIPTIONS: Final = 4096
+HIDDEN_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query and position
+
+
+class Results:
+    """`Replies` asks it about every reply whose head has something of ours."""
+
+    def __init__(self, state: State, planning: Planning) -> None:
+        self._state = state
+        self._planning = planning
+        self._passed: dict[bytes, int] = {}  # RowDescription -> catalog epoch under which it was looked at
+
+    # --- rows ----------------------------------------------------------------------------------------
+
+    def is_plain(self, head: Entry) -> bool:
+        """Rows of this head need no look."""
+        if head.action is Action.SKIP:
+            return False
+        execution = head.execution
+        if execution is None:
+            if head.text is None:
+                return True
+            execution = head.text.current
+        return execution is None or execution.opener is None
+
+    def rows(self, buffer: bytes, position: int, head: Entry, out: Output) -> tuple[int, PgsealError | None]:
+        """Rows from `position` opened into `out`: the offset behind them, and why the next cannot be shown."""
+        execution = head.execution if head.text is None else head.text.current
+        if head.action is Action.SKIP or execution is None or execution.opener is None:
+            return self._planning.probe_row(buffer, position), None
+        opener = execution.opener
+        error: PgsealError | None = None
+        try:
+            opener.rows(buffer, position)
+        except Missing as missing:
+            out.needs.append(missing.need)
+        except PgsealError as failed:
+            error = failed
+        done = opener.partial
+        out.to_client.extend(done.parts)
+        out.has_more = out.has_more or done.has_more
+        execution.n_rows += done.n_rows
+        return done.position, error
+
+    # --- descriptions --------------------------------------------------------------------------------
+
+    def parameters(self, head: Entry, body: bytes) -> bytes | None:
+        """ParameterDescription: what the client is told of its own parameters."""
+        statement = head.statement
+        if statement is None or statement.rendered is None:
+            return None
+        server_oids = b.parse_parameter_description(body)
+        if statement.description is None:
+            statement.description = Description(server_oids, ())
+        return b.build_parameter_description(
+            [
+                server_oids[p.server] if p.oid == 0 and p.server is not None else p.oid
+                for p in statement.planned.plan.client_params
+            ]
+        )
+
+    def description(self, head: Entry, message: bytes, out: Output) -> bytes | None:
+        """A RowDescription: checked against the plan, or, where there is none, against the catalog."""
+        if head.action is Action.SKIP and head.asked is Asked.QUERY:
+            return None
+        plan = self._plan_of(head)
+        if plan is None or plan.kind is not Kind.PLANNED:
+            return self._plain_description(head, message, out)
+        fields = b.parse_row_description(message[5:])
+        self._check(plan, fields)
+        if head.asked is Asked.QUERY:
+            assert head.text is not None and head.text.current is not None
+            execution = head.text.current
+            execution.opener = self._opener(plan, fields, (0,) * len(fields), execution.grant)
+            return _shown(plan, fields)
+        statement = head.statement
+        assert statement is not None
+        statement.is_described = True
+        if head.action is Action.SKIP and statement.description is not None:
+            described = Description(statement.description.server_oids, fields)
+            statement.description = described
+            self._planning.remember_description(statement)
+        return _shown(plan, fields)
+
+    def no_data(self, head: Entry) -> None:
+        """NoData: right only where the plan has no result columns."""
+        statement = head.statement
+        if statement is None:
+            return
+        statement.is_described = True
+        plan = statement.plan
+        if plan is not None and plan.kind is Kind.PLANNED:
+            if plan.results:
+                raise SchemaMismatch("the server returns no rows where the plan has result columns")
+            if head.action is Action.SKIP:
+                self._planning.remember_description(statement)
+
+    def _plan_of(self, head: Entry) -> StatementPlan | None:
+        if head.text is not None:
+            current = head.text.current
+            return None if current is None else current.plan
+        return head.statement.plan if head.statement is not None else None
+
+    def _plain_description(self, head: Entry, message: bytes, out: Output) -> bytes | None:
+        """No column of it may be one of ours; an OID nobody knows waits for a fresh catalog."""
+        if not self._planning.is_watching:
+            return None
+        epoch = self._planning.snapshot.epoch
+        if self._passed.get(message) != epoch:
+            stale = self._look(b.parse_row_description(message[5:]))
+            if stale:
+                out.needs.append(CatalogNeed(epoch))
+                return b""
+            if len(self._passed) >= CACHED_DESCRIPTIONS:
+                self._passed.clear()
+            self._passed[message] = epoch
+        if head.statement is not None:
+            head.statement.is_described = True
+        return None
+
+    def _look(self, fields: Sequence[b.Field]) -> bool:
+        """True: the catalog is too old to tell. Raises where a protected column would be shown as it is."""
+        snapshot = self._planning.snapshot
+        for field in fields:
+            if field.table_oid == 0 or snapshot.knows(field.table_oid):
+                if field.table_oid and snapshot.sealed_at(field.table_oid, field.attnum) is not None:
+                    raise Unsupported(
+                        "the statement returns a protected column by a way pgseal cannot follow",
+                        hint="Name the protected table in the statement itself.",
+                    )
+                continue
+            if self._planning.is_own_relation(field.table_oid):
+                continue
+            if self._planning.refreshed_for(field.table_oid):
+                raise Unsupported("the statement returns columns of a relation the catalog does not know")
+            return True
+        return False
+
+    def _check(self, plan: StatementPlan, fields: Sequence[b.Field]) -> None:
+        """Inference and server agree about every column, or nothing is shown."""
+        results = plan.results or ()
+        if len(results) != len(fields):
+            raise SchemaMismatch(
+                "the result has other columns than the plan", hint="Reload the rules and try again."
+            )
+        snapshot = self._planning.snapshot
+        for expected, found in zip(results, fields, strict=True):
+            actual = snapshot.sealed_at(found.table_oid, found.attnum) if found.table_oid else None
+            sealed = expected.column
+            if actual is not None and (sealed is None or sealed.rule is not actual.rule):
+                raise Unsupported(
+                    "the server returns another protected column than the plan says", column=actual.rule.label
+                )
+            if sealed is None:
+                continue
+            if found.table_oid and actual is None and snapshot.knows(found.table_oid):
+                raise SchemaMismatch(
+                    "the server returns a plain column where the plan has a protected one",
+                    column=sealed.rule.label,
+                )
+            physical = 25 if sealed.rule.storage is Storage.TEXT else 17
+            if found.type_oid != physical:
+                raise SchemaMismatch(
+                    "the server returns another type than the protected column has", column=sealed.rule.label
+                )
+
+    def _opener(
+        self, plan: StatementPlan, fields: Sequence[b.Field], formats: Sequence[int], grant: ReadGrant
+    ) -> RowOpener | None:
+        if self._planning.client.role.read is Read.RAW:
+            return None
+        results = plan.results or ()
+        columns: list[OpenColumn] = []
+        last = -1
+        for index, expected in enumerate(results):
+            if expected.column is not None:
+                columns.append(self._open_column(expected, index - last - 1, formats[index], fields, formats))
+                last = index
+        return RowOpener(columns, len(results), self._planning.keys, grant) if columns else None
+
+    def _open_column(
+        self,
+        expected: ResultColumn,
+        skip: int,
+        code: int,
+        fields: Sequence[b.Field],
+        formats: Sequence[int],
+    ) -> OpenColumn:
+        assert expected.column is not None
+        settings = self._planning.settings.values()
+        show = shower(expected.column.rule.type, code == 1, settings)
+        bound = tuple((i, self._bound_reader(fields[i], formats[i])) for i in expected.bound)
+        return OpenColumn(expected.column, skip, code == 1, show, bound)
+
+    def _bound_reader(self, field: b.Field, code: int) -> Callable[[bytes], bytes]:
+        settings = self._planning.settings.values()
+        kind = type_from_oid(field.type_oid, field.typmod)
+        if kind is None:
+            raise Unsupported("a column named in bind: has a type pgseal does not know")
+        found = codec(kind)
+        return partial(found.read_binary if code == 1 else found.read_text, settings=settings)
+
+    def portal_opener(self, portal: Portal) -> RowOpener | None:
+        """The opener of a bound portal of a planned statement, made at its first Execute."""
+        statement: Statement = portal.statement
+        plan = statement.plan
+        if plan is None or plan.kind is not Kind.PLANNED or not plan.results:
+            return None
+        assert statement.description is not None
+        fields = statement.description.fields
+        formats = expand_formats(portal.result_formats, len(fields))
+        return self._opener(plan, fields, formats, portal.grant)
+
+    # --- ends ----------------------------------------------------------------------------------------
+
+    def complete(self, head: Entry, kind: int, body: bytes) -> None:
+        """CommandComplete, EmptyQueryResponse or PortalSuspended of a watched Execute or Query."""
+        execution = head.execution
+        if head.text is not None:
+            execution = head.text.current
+            head.text.index += 1
+        if execution is None:
+            return
+        if kind == b.COMMAND_COMPLETE:
+            self._planning.apply_effects(execution, body[:-1])
+        if execution.has_effects:
+            execution.has_effects = False
+            self._state.n_pending_effects -= 1
+        self._planning.finish(execution, Outcome.OK)
+
+    def failed(self, head: Entry, body: bytes) -> None:
+        """The head got an ErrorResponse."""
+        self._planning.note_error()
+        execution = head.execution if head.text is None else head.text.current
+        if execution is not None:
+            code = next((v for c, v in b.parse_error_fields(body) if c == ord("C")), b"")
+            self._planning.finish(execution, Outcome.FAILED, code.decode("ascii", "replace"))
+        if head.text is not None and head.text.has_effects:
+            head.text.has_effects = False
+            self._state.n_pending_effects -= 1
+
+    def skipped(self, entry: Entry) -> None:
+        if entry.execution is not None:
+            self._planning.finish(entry.execution, Outcome.SKIPPED)
+
+    def ready(self, head: Entry, status: int) -> None:
+        if head.text is not None and head.text.has_effects:
+            head.text.has_effects = False
+            self._state.n_pending_effects -= 1
+        self._planning.ready(status)
+
+    def is_write(self, head: Entry) -> bool:
+        """The head's statement, or another of its text, may have changed something."""
+        if head.text is not None:
+            return any(not _is_read(e) for e in head.text.executions)
+        return head.execution is not None and not _is_read(head.execution)
+
+    def error(self, head: Entry, message: bytes) -> bytes | None:
+        """The server's error as the client sees it: positions in its own text, no ciphertext in details."""
+        plan = self._plan_of(head)
+        if plan is None or not plan.hides_detail:
+            return None
+        rendered = head.statement.rendered if head.statement is not None else None
+        if head.text is not None:
+            rendered = head.text.rendered
+        found = b.parse_error_fields(message[5:])
+        fields: list[tuple[int, bytes]] = []
+        for code, text in found:
+            if code in HIDDEN_FIELDS:
+                continue
+            if code == ord("P") and rendered is not None and text.isdigit():
+                text = str(rendered.to_client(int(text))).encode()
+            if code == ord("C") and text.startswith(b"PS"):
+                text = b"XX000"
+            fields.append((code, text))
+        if (ord("C"), b"23505") in found:
+            fields.extend((code, _without_values(text)) for code, text in found if code == ord("D"))
+        return b.build_error_fields(fields)
+
+    def report(self, body: bytes) -> None:
+        """A ParameterStatus."""
+        self._planning.settings.report(*b.parse_parameter_status(body))
+
+
+def _without_values(detail: bytes) -> bytes:
+    """`Key (ssn)=(..) already exists.` -> `Key (ssn) already exists.`"""
+    return detail.split(b")=(", 1)[0] + b") already exists."
+
+
+def _is_read(execution: Execution) -> bool:
+    return execution.plan.tag in ("SELECT", "VALUES", "TABLE", "SHOW") and not execution.plan.is_dml
+
+
+def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:
+    """The RowDescription with logical types."""
+    shown = []
+    for expected, field in zip(plan.results or (), fields, strict=True):
+        if expected.column is not None:
+            kind = expected.column.rule.type
+            field = replace(field, type_oid=kind.oid, type_size=kind.size, typmod=kind.typmod)
+        shown.append(field)
+    return b.build_row_description(shown)

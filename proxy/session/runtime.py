@@ -1,0 +1,90 @@
+"""What a session is given: who its client is, and what its database offers without waiting.
+
+One reason to change: what a session needs from the rest of the proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proxy.keys.material import KeyView
+from proxy.metrics import Counters
+from proxy.rules import RoleRule
+from proxy.sql.catalog import Snapshot
+from proxy.session.statements import Description
+from proxy.sql.plan import Env, NotPlanned, Plan, Planned
+
+
+class TextPlanner(Protocol):
+    """The planner with its caches, shared by all sessions of a database."""
+
+    def plan(self, text: bytes, env: Env, param_oids: tuple[int, ...] | None) -> Planned | NotPlanned: ...
+
+
+class AuditState(Protocol):
+    @property
+    def is_writable(self) -> bool:
+        """False where the sink failed and the policy blocks protected statements."""
+        ...
+
+
+class Runtime(Protocol):
+    """One protected database: everything is read without waiting, and may be exchanged between two steps."""
+
+    @property
+    def snapshot(self) -> Snapshot: ...
+
+    @property
+    def planner(self) -> TextPlanner: ...
+
+    @property
+    def keys(self) -> KeyView: ...
+
+    @property
+    def audit(self) -> AuditState: ...
+
+    @property
+    def counters(self) -> Counters: ...
+
+    @property
+    def descriptions(self) -> Descriptions: ...
+
+    @property
+    def fingerprint_key(self) -> bytes:
+        """Keys the fingerprint of a statement's template in audit events."""
+        ...
+
+
+class Descriptions:
+    """The server's descriptions of planned statements, checked; shared by the sessions of a database, bounded."""
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._capacity = capacity
+        self._known: dict[int, tuple[Plan, int, Description]] = {}
+
+    def get(self, plan: Plan, epoch: int) -> Description | None:
+        found = self._known.get(id(plan))
+        return found[2] if found is not None and found[0] is plan and found[1] == epoch else None
+
+    def put(self, plan: Plan, epoch: int, description: Description) -> None:
+        if len(self._known) >= self._capacity:
+            self._known.clear()
+        self._known[id(plan)] = (plan, epoch, description)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end, as proved (or not) at log-in. `parameters` are those of the start-up message."""
+
+    user: str
+    database: str
+    role: RoleRule
+    session_id: str
+    address: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def application(self) -> str:
+        return self.parameters.get("application_name", "")

@@ -1,0 +1,201 @@
+"""Slots filled: the value of each slot validated, turned into its display or equality form, sealed.
+
+Everything a statement needs is asked for before the first cell is sealed, so that a Bind that must wait for a
+key has not used a nonce. One reason to change: how a slot's bytes come about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from proxy.errors import ProgramLimitExceeded
+from proxy.keys.material import KeyNeed, KeyView, LeaseNeed
+from proxy.crypto.envelope import to_text
+from proxy.rules import Compare, Mode, Storage
+from proxy.session.cells import Missing
+from proxy.session.interface import Need
+from proxy.session.tenancy import SessionTenants
+from proxy.sql.catalog import SealedColumn
+from proxy.sql.plan import Plan, Slot, StatementPlan, Use
+from proxy.values import arrays
+from proxy.values.constants import Inputs, assign_value, comparable_value, elements, evaluate
+from proxy.values.registry import codec
+
+T = TypeVar("T")
+Waits = Generator[tuple[Need, ...], None, T]  # yields what is needed first; () only gives others a turn
+CELLS_A_STEP: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A slot's bytes for a Bind: `binary` with format `code`; None is NULL. `items`: an array's elements."""
+
+    binary: bytes | None
+    code: int
+    items: tuple[bytes | None, ...] = ()
+
+
+class Sealer:
+    """Fills the slots of one Bind or one sub-statement. Raises Missing, DataError and refusals."""
+
+    def __init__(self, keys: KeyView, tenants: SessionTenants, inputs: Inputs) -> None:
+        self.tenants = tenants
+        self.inputs = inputs
+        self.n_sealed: dict[str, int] = {}
+        self.key_ids: set[int] = set()
+        self._keys = keys
+
+    def fill(self, plan: Plan, numbers: Iterable[int]) -> Waits[dict[int, Filled]]:
+        """Slot number -> its bytes. Yields what is needed first, or nothing where a step has done its share."""
+        slots = {number: plan.slots[number] for number in numbers}
+        while needs := self._missing(slots.values()):
+            yield needs
+        done: dict[int, Filled] = {}
+        n_left = CELLS_A_STEP
+        for number, slot in slots.items():
+            while number not in done:
+                try:
+                    done[number] = self._filled(slot)
+                except Missing as missing:
+                    yield (missing.need,)
+            n_left -= 1
+            if n_left == 0:
+                n_left = CELLS_A_STEP
+                yield ()
+        return done
+
+    def _missing(self, slots: Iterable[Slot]) -> tuple[KeyNeed, ...]:
+        """Every key that will be asked for and is not there: the union over all rows and tenants."""
+        needs: dict[KeyNeed, None] = {}
+        seen: set[tuple[int, str]] = set()
+        for slot in slots:
+            if slot.use is Use.TENANT:
+                continue
+            rule = slot.column.rule
+            tenant = self.tenants.of(slot.tenant, slot.column, self.inputs)
+            if (id(rule), tenant) in seen:
+                continue
+            seen.add((id(rule), tenant))
+            is_ready = self._keys.sealing(rule, tenant) is not None
+            if rule.search and rule.mode is Mode.RANDOMISED:
+                is_ready = self._keys.tokens(rule, tenant) is not None and is_ready
+            if not is_ready:
+                needs.update(dict.fromkeys(self._keys.sealing_needs(rule, tenant)))
+        return tuple(needs)
+
+    def _filled(self, slot: Slot) -> Filled:
+        if slot.use is Use.TENANT:
+            return Filled(self.tenants.of(slot.tenant, slot.column, self.inputs).encode(), 0)
+        is_text = slot.column.rule.storage is Storage.TEXT
+        if slot.is_array:
+            items = self.array(slot)
+            if items is None:
+                return Filled(None, 1)
+            return Filled(arrays.build(items, 25 if is_text else 17), 1, tuple(items))
+        return Filled(self.one(slot), 0 if is_text else 1)
+
+    # --- one value -----------------------------------------------------------------------------------
+
+    def one(self, slot: Slot) -> bytes | None:
+        """The physical bytes of a scalar slot (envelope, its text, or token); None for NULL."""
+        value = evaluate(slot.expr, self.inputs)
+        if value is None:
+            return None
+        return self._cell(slot, value) if slot.use is Use.CELL else self._token(slot, value)
+
+    def array(self, slot: Slot) -> list[bytes | None] | None:
+        """The physical bytes of each element of an array slot; None for a NULL array."""
+        found = elements(slot.expr, self.inputs)
+        if found is None:
+            return None
+        make = self._cell if slot.use is Use.CELL else self._token
+        return [None if value is None else make(slot, value) for value in found]
+
+    def _cell(self, slot: Slot, value: object) -> bytes:
+        column = slot.column
+        rule = column.rule
+        display = assign_value(value, rule.type, self.inputs.settings)
+        tenant = self.tenants.of(slot.tenant, column, self.inputs)
+        token = None
+        if rule.search and rule.mode is Mode.RANDOMISED:
+            token = self._index_token(column, tenant, display)
+        return self._seal(column, tenant, display, token, self._bound(slot))
+
+    def _token(self, slot: Slot, value: object) -> bytes:
+        column = slot.column
+        rule = column.rule
+        tenant = self.tenants.of(slot.tenant, column, self.inputs)
+        form = comparable_value(value, rule.type, self.inputs.settings, nocase=rule.compare is Compare.NOCASE)
+        if form is None:
+            return b""  # equal to no token and no envelope: both are longer
+        if rule.mode is Mode.DETERMINISTIC:
+            return self._seal(column, tenant, form, None, ())
+        keys = self._keys.tokens(rule, tenant)
+        assert keys is not None
+        token = keys.token(form)
+        if rule.storage is Storage.TEXT:
+            return to_text(token)
+        return token
+
+    def _index_token(self, column: SealedColumn, tenant: str, display: bytes) -> bytes:
+        keys = self._keys.tokens(column.rule, tenant)
+        assert keys is not None
+        return keys.token(codec(column.rule.type).equality(display, nocase=column.rule.compare is Compare.NOCASE))
+
+    def _seal(
+        self, column: SealedColumn, tenant: str, display: bytes, token: bytes | None, bound: tuple[bytes, ...]
+    ) -> bytes:
+        keys = self._keys.sealing(column.rule, tenant)
+        assert keys is not None
+        sealed = keys.seal(display, token, bound)
+        if isinstance(sealed, LeaseNeed):
+            raise Missing(sealed)
+        self.key_ids.add(keys.key_id)
+        label = column.rule.label
+        self.n_sealed[label] = self.n_sealed.get(label, 0) + 1
+        return to_text(sealed) if column.rule.storage is Storage.TEXT else sealed
+
+    def _bound(self, slot: Slot) -> tuple[bytes, ...]:
+        values = []
+        for expr in slot.bound:
+            value = evaluate(expr, self.inputs)
+            if value is None:
+                raise ProgramLimitExceeded("a column named in bind: is NULL", column=slot.column.rule.label)
+            values.append(value.display)
+        return tuple(values)
+
+
+def placeholders(plan: Plan) -> list[bytes]:
+    """How each slot is written in a Parse: the server parameter that carries it."""
+    texts = [b"NULL"] * len(plan.slots)
+    for number, parameter in enumerate(plan.server_params):
+        if parameter.slot is not None:
+            texts[parameter.slot] = b"$%d" % (number + 1)
+    return texts
+
+
+def slot_numbers(statement: StatementPlan) -> list[int]:
+    """The slots that a statement's edits write, each once."""
+    return list(dict.fromkeys(part for e in statement.edits for part in e.parts if isinstance(part, int)))
+
+
+def literal(slot: Slot, filled: Filled) -> bytes:
+    """How a filled slot is written in a simple Query: only characters that mean nothing else in any setting."""
+    if slot.use is Use.TENANT:
+        return b"'" + (filled.binary or b"").replace(b"'", b"''") + b"'::text"
+    is_text = slot.column.rule.storage is Storage.TEXT
+    kind = b"::text" if is_text else b"::bytea"
+    suffix = b"[]" if slot.is_array else b""
+    if filled.binary is None:
+        return b"NULL" + kind + suffix
+    if slot.is_array:
+        return b"ARRAY[" + b",".join(_scalar(v, is_text) for v in filled.items) + b"]" + kind + suffix
+    return _scalar(filled.binary, is_text) + kind
+
+
+def _scalar(value: bytes | None, is_text: bool) -> bytes:
+    if value is None:
+        return b"NULL"
+    return b"'" + (value if is_text else b"\\x" + value.hex().encode()) + b"'"

@@ -1,0 +1,162 @@
+"""All protocol state of one client connection, and the tables that say what is legal.
+
+Theory. The server answers in the order it was asked. Every message sent to it that will be answered enters
+one queue as an `Entry` with its own snapshot of statement and portal; every reply is matched to the entry at
+the head. `REPLIES` says which replies an entry may get and whether they end it; a reply the table does not
+hold is the protocol error, and the connection closes. An ErrorResponse to an extended message drops the
+entries behind it up to the Sync, since the server skips to there; what those entries had registered is undone.
+
+Entries that pgseal put there itself are `SKIP` (the reply is swallowed); a message pgseal refuses is replaced
+by one the server itself fails, and the entry says what error the client sees instead (`SUBSTITUTE`).
+
+Source: PostgreSQL manual, "Message Flow". One reason to change: what a session remembers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Final, TypeVar
+
+from proxy.session.statements import Execution, Portal, Statement, Text
+from proxy.wire import backend as b
+
+
+T = TypeVar("T")
+
+
+class Asked(IntEnum):
+    """What a queue entry asked for."""
+
+    START_UP = 0
+    PARSE = 1
+    BIND = 2
+    DESCRIBE_STATEMENT = 3
+    DESCRIBE_PORTAL = 4
+    EXECUTE = 5
+    CLOSE = 6
+    SYNC = 7
+    QUERY = 8
+    FUNCTION_CALL = 9
+
+
+class Action(Enum):
+    FORWARD = "forward"  # the client asked
+    SKIP = "skip"  # pgseal asked: the reply is swallowed
+    SUBSTITUTE = "substitute"  # the server's error is exchanged for ours
+
+
+class Next(Enum):
+    STAY = "stay"
+    POP = "pop"
+
+
+_STAY, _POP = Next.STAY, Next.POP
+
+REPLIES: Final[dict[Asked, dict[int, Next]]] = {
+    Asked.START_UP: {
+        b.AUTHENTICATION: _STAY,
+        b.BACKEND_KEY_DATA: _STAY,
+        b.NEGOTIATE_VERSION: _STAY,
+        b.READY_FOR_QUERY: _POP,
+    },
+    Asked.PARSE: {b.PARSE_COMPLETE: _POP},
+    Asked.BIND: {b.BIND_COMPLETE: _POP},
+    Asked.DESCRIBE_STATEMENT: {b.PARAMETER_DESCRIPTION: _STAY, b.ROW_DESCRIPTION: _POP, b.NO_DATA: _POP},
+    Asked.DESCRIBE_PORTAL: {b.ROW_DESCRIPTION: _POP, b.NO_DATA: _POP},
+    Asked.EXECUTE: {
+        b.DATA_ROW: _STAY,
+        b.COMMAND_COMPLETE: _POP,
+        b.EMPTY_QUERY: _POP,
+        b.PORTAL_SUSPENDED: _POP,
+        b.COPY_IN: _STAY,
+        b.COPY_OUT: _STAY,
+        b.COPY_BOTH: _STAY,
+        b.COPY_DATA: _STAY,
+        b.COPY_DONE: _STAY,
+    },
+    Asked.CLOSE: {b.CLOSE_COMPLETE: _POP},
+    Asked.SYNC: {b.READY_FOR_QUERY: _POP},
+    Asked.QUERY: {
+        b.ROW_DESCRIPTION: _STAY,
+        b.DATA_ROW: _STAY,
+        b.COMMAND_COMPLETE: _STAY,
+        b.EMPTY_QUERY: _STAY,
+        b.COPY_IN: _STAY,
+        b.COPY_OUT: _STAY,
+        b.COPY_BOTH: _STAY,
+        b.COPY_DATA: _STAY,
+        b.COPY_DONE: _STAY,
+        b.READY_FOR_QUERY: _POP,
+    },
+    Asked.FUNCTION_CALL: {b.FUNCTION_RESULT: _STAY, b.READY_FOR_QUERY: _POP},
+}
+
+ENDS_AT_READY: Final = frozenset({Asked.START_UP, Asked.SYNC, Asked.QUERY, Asked.FUNCTION_CALL})
+
+# The head that each of these may meet, for the loop that must not look twice.
+ROW_KINDS: Final = frozenset({b.DATA_ROW, b.COPY_DATA})
+
+
+@dataclass(slots=True)
+class Entry:
+    """One expected answer. Entries without anything of their own are shared and never changed."""
+
+    asked: Asked
+    action: Action = Action.FORWARD
+    error: bytes = b""  # the ErrorResponse the client sees, for SUBSTITUTE
+    statement: Statement | None = None
+    previous_statement: Statement | None = None  # put back when the Parse is skipped
+    portal: Portal | None = None
+    previous_portal: Portal | None = None  # put back when the Bind is skipped
+    text: Text | None = None  # a simple Query with something to watch
+    execution: Execution | None = None  # what this Execute (or sub-statement) opens and counts
+    awaits_copy: bool = False  # the client's later bytes wait for the answer
+    is_internal_ready: bool = False  # the Z it ends with is swallowed too
+
+
+class Phase(Enum):
+    """What the client's bytes mean."""
+
+    NORMAL = "normal"
+    COPY_IN = "copy in"
+    RAW = "raw"  # CopyBoth: replication stream, spliced
+    BROKEN = "broken"  # a malformed header was forwarded; the server will end the connection
+
+
+@dataclass(slots=True)
+class State:
+    """Owned by one `Session`; `requests` and `replies` are its two halves."""
+
+    queue: deque[Entry] = field(default_factory=deque)
+    statements: dict[bytes, Statement] = field(default_factory=dict)
+    portals: dict[bytes, Portal] = field(default_factory=dict)
+    phase: Phase = Phase.NORMAL
+    status: int = ord("I")  # of the last ReadyForQuery
+    is_ready: bool = False  # the first ReadyForQuery has come
+    is_skipping: bool = False  # the server ignores everything up to the client's next Sync
+    n_executes: int = 0  # Executes and Queries since the last ReadyForQuery, for what a failed read undoes
+    n_pending_effects: int = 0  # in the queue: statements whose completion changes settings or catalog
+    has_run_ddl: bool = False  # in the open transaction
+    stale_epoch: int = -1  # a catalog of this epoch or older is not good enough for planning
+
+    def undo(self, entry: Entry) -> None:
+        """The server skipped (or failed) this message: what it registered did not happen."""
+        if entry.asked is Asked.PARSE and entry.statement is not None:
+            _put_back(self.statements, entry.statement.name, entry.statement, entry.previous_statement)
+        elif entry.asked is Asked.BIND and entry.portal is not None:
+            _put_back(self.portals, entry.portal.name, entry.portal, entry.previous_portal)
+        if entry.execution is not None and entry.execution.has_effects:
+            self.n_pending_effects -= 1
+        elif entry.text is not None and entry.text.has_effects:
+            self.n_pending_effects -= 1
+
+
+def _put_back(table: dict[bytes, T], name: bytes, current: T, previous: T | None) -> None:
+    if table.get(name) is not current:
+        return
+    if previous is None:
+        del table[name]
+    else:
+        table[name] = previous

@@ -1,0 +1,114 @@
+"""What a session remembers of texts, prepared statements, portals and their executions.
+
+An `Entry` of the reply queue holds these objects themselves, never a name to look up later.
+One reason to change: what a reply has to know about the request it answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from proxy.errors import PgsealError
+from proxy.sql.plan import Effect, Env, Planned, StatementPlan
+from proxy.wire.backend import Field
+from proxy.wire.frontend import Parse
+
+if TYPE_CHECKING:
+    from proxy.session.cells import RowOpener
+    from proxy.sql.rewrite import Rendered
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The server's answer to a Describe of a planned statement, checked against the plan."""
+
+    server_oids: tuple[int, ...]
+    fields: tuple[Field, ...]
+
+
+@dataclass(slots=True)
+class Statement:
+    """A prepared statement as the client sent it, and its plan. `planned` with `is_pass` may still have effects."""
+
+    message: Parse  # the client's own
+    planned: Planned
+    env: Env
+    rendered: Rendered | None = None  # the server's text, where it differs
+    description: Description | None = None
+    is_described: bool = False  # a RowDescription (or NoData) of it has been looked at
+    is_prepared_by_sql: bool = False
+
+    @property
+    def name(self) -> bytes:
+        return self.message.name
+
+    @property
+    def plan(self) -> StatementPlan | None:
+        """The one statement of an extended text; None for an empty one."""
+        statements = self.planned.plan.statements
+        return statements[0] if statements else None
+
+    @property
+    def is_pass(self) -> bool:
+        return self.planned.plan.is_pass
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        plan = self.plan
+        return plan.effects if plan is not None else ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadGrant:
+    """Which tenants' cells a statement may open. `tenants` None: every tenant."""
+
+    tenants: frozenset[str] | None = None
+    error: PgsealError | None = None  # raised at the first cell, where no tenant is known
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of one statement: what it opened and sealed, for the audit event and the metrics."""
+
+    plan: StatementPlan
+    effects: tuple[Effect, ...] = ()
+    effect_values: tuple[bytes | None, ...] = ()  # the value of each SET, evaluated
+    grant: ReadGrant = field(default_factory=ReadGrant)
+    opener: RowOpener | None = None
+    tenant: str | None = None
+    start_s: float = 0.0
+    n_sealed: int = 0
+    n_rows: int = 0
+    key_ids: set[int] = field(default_factory=set)
+    has_effects: bool = False  # counted among the pending ones
+
+
+@dataclass(slots=True)
+class Portal:
+    """A bound portal of a statement that is planned, has effects, or has not been described yet."""
+
+    name: bytes
+    statement: Statement
+    result_formats: tuple[int, ...] = ()
+    grant: ReadGrant = field(default_factory=ReadGrant)
+    tenant: str | None = None
+    effect_values: tuple[bytes | None, ...] = ()
+    opener: RowOpener | None = None
+    n_sealed: int = 0
+    key_ids: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Text:
+    """A simple Query with something to watch: its statements, and which of them the server is at."""
+
+    planned: Planned
+    executions: list[Execution]
+    rendered: Rendered | None = None
+    index: int = 0
+    has_effects: bool = False
+
+    @property
+    def current(self) -> Execution | None:
+        return self.executions[self.index] if self.index < len(self.executions) else None

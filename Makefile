@@ -39,6 +39,7 @@ demo: $(RUNTIME)
 	@$(BIN)/pgseal demo $(ARGS)
 
 test: $(TOOLS)
+	@$(BIN)/python -m tests.drivers
 ifeq ($(PG),all)
 	@set -e; for version in $(WIRE_VERSIONS); do \
 	    echo "PostgreSQL $$version"; PGSEAL_TEST_PG=$$version $(PYTEST) -m wire $(ARGS); \

@@ -17,6 +17,7 @@ import pytest
 from psycopg import sql
 
 from proxy.embedded import FAST, EmbeddedPostgres
+from tests import drivers
 from tests.golden import Stage
 from tests.proxied import running_proxy
 from tests.wire_client import Endpoint
@@ -25,6 +26,21 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("PGSEAL_CACHE", str(ROOT / ".cache"))
 
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests of drivers that cannot be had here; the closing lines name them."""
+    absent = drivers.missing()
+    gone = [item for item in items if any(m.args[0] in absent for m in item.iter_markers("driver"))]
+    if gone:
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One visible line for each driver that could not be had."""
+    for name, reason in drivers.missing().items():
+        terminalreporter.write_line(f"NOT TESTED: {name} could not be had: {reason}", yellow=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def test_startup_3_0_is_greeted_as_by_the_server(chunking, stage, through):
     ],
 )
 def test_startup_of_other_minors_is_negotiated_as_by_the_server(version, parameters, stage, through):
-    """NegotiateProtocolVersion names the version and the options the server does not know; the key has its size."""
+    """NegotiateProtocolVersion names version and unknown options; the key has the size of that version."""
     direct, proxied = _both(stage, through, version, **parameters)
     assert direct == proxied
 

@@ -28,6 +28,7 @@ class Draft:
     lifted: Mapping[int, int]
     slots: list[Slot] = field(default_factory=list)
     pinned: set[int] = field(default_factory=set)
+    plain_params: set[int] = field(default_factory=set)  # 0-based; written in the text outside every edit
 
     def constant(self, location: int) -> Lifted | None:
         """The lifted constant written at `location`. None: not a lifted literal (also at a minus sign that the

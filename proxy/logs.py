@@ -2,8 +2,8 @@
 
 Tracebacks carry file, line and function: never locals, source, or the text of an exception that is not pgseal's
 own, since a library's message may quote what it was given. Of a library's log line only the unformatted words
-before the first quotation are kept. Fields named like a secret are masked; text is cut. One reason to change: what
-a log line may hold.
+before the first quotation are kept. Fields named like a secret are masked; text is cut. One reason to change:
+what a log line may hold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What pgseal counts: plain integers on the hot path, turned into Prometheus metrics only when scraped.
 
-One `Counters` a worker, without locks, since one thread owns it. A snapshot is plain JSON, so that the process that
-supervises can add those of several workers. Label values come from configuration (columns of the rules, KEK
+One `Counters` a worker, without locks, since one thread owns it. A snapshot is plain JSON, so that the process
+that supervises can add those of several workers. Label values come from configuration (columns of the rules, KEK
 aliases, the SQLSTATEs of the error tree), never from traffic: what is not known counts as `other`. There is no
 tenant label. One reason to change: what is counted.
 """

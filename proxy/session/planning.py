@@ -60,7 +60,6 @@ class Planning:
         self._out = out
         self._env: tuple[int, object, Env] | None = None
         self._n_refusals = 0
-        self._has_failed = False
         self._refreshed: dict[int, int] = {}  # unknown OID -> epoch that did not know it
         self._probe: bytes = b""
 
@@ -316,21 +315,18 @@ class Planning:
             for known in [n for n in statements if n]:
                 del statements[known]
 
-    def note_error(self) -> None:
-        self._has_failed = True
-
     def ready(self, status: int) -> None:
         """ReadyForQuery: an implicit transaction has ended, one way or the other."""
         if status == IDLE:
             if self.settings.is_dirty:
-                if self._has_failed:
+                if self._state.has_failed:
                     self.settings.rollback()
                 else:
                     self.settings.commit()
             if self._state.has_run_ddl:
                 self._state.has_run_ddl = False
                 self._state.stale_epoch = self.snapshot.epoch
-        self._has_failed = False
+        self._state.has_failed = False
 
     # --- the catalog ---------------------------------------------------------------------------------
 

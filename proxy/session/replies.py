@@ -35,6 +35,11 @@ IN_BLOCK: Final = ord("T")
 POISON_TEXT: Final = b"pgseal failed this transaction"
 EXTENDED: Final = frozenset(Asked) - ENDS_AT_READY
 STREAM_FROM: Final = 65536
+# What needs no look when the head of the queue is plain.
+QUIET: Final = frozenset(
+    {b.PARSE_COMPLETE, b.BIND_COMPLETE, b.CLOSE_COMPLETE, b.COMMAND_COMPLETE, b.EMPTY_QUERY, b.PORTAL_SUSPENDED,
+     b.NO_DATA, b.PARAMETER_DESCRIPTION}
+)  # fmt: skip
 UNSEEN: Final = frozenset({b.ROW_DESCRIPTION, b.NO_DATA, b.PARAMETER_DESCRIPTION})  # while dropping
 
 
@@ -90,6 +95,7 @@ class Replies:
             if self._is_dropping:
                 run = position
         to_client = self._out.to_client
+        queue = self._state.queue
         length_at = LENGTH.unpack_from
         while size - position >= 5:
             kind = buffer[position]
@@ -117,6 +123,14 @@ class Replies:
                     to_client.append(self._fail(error))
                 elif self._out.has_more or self._out.needs:
                     break
+                continue
+            if queue and (head := queue[0]).is_plain and kind in QUIET and not self._is_dropping:
+                what = REPLIES[head.asked].get(kind)
+                if what is None:
+                    raise Desynchronised
+                if what is Next.POP:
+                    queue.popleft()
+                position = end
                 continue
             replaced = self._reply(kind, buffer, position, end)
             if replaced is None:
@@ -265,6 +279,7 @@ class Replies:
         if head.awaits_copy:
             head.awaits_copy = False
         shown = self._shown_error(head, buffer[start:end])
+        state.has_failed = True
         self._results.failed(head, buffer[start + 5 : end])
         if head.asked in EXTENDED:
             self._skip_to_sync()
@@ -302,7 +317,8 @@ class Replies:
         state.n_executes = sum(1 for e in queue if e.asked in (Asked.EXECUTE, Asked.QUERY)) if queue else 0
         if state.phase is Phase.COPY_IN:
             state.phase = Phase.NORMAL
-        self._results.ready(head, status)
+        if not head.is_plain or state.has_failed or state.has_run_ddl or self._results.is_dirty:
+            self._results.ready(head, status)
         if self._is_failing_block:
             self._is_failing_block = False
             return None

@@ -35,14 +35,14 @@ PRIVATE_PREFIX: Final = b"__pgseal_"
 STREAM_FROM: Final = 16384  # a message that passes is sent on in pieces from this size
 
 # Shared entries: they say only what was asked.
-BIND: Final = Entry(Asked.BIND)
-EXECUTE: Final = Entry(Asked.EXECUTE)
-CLOSE: Final = Entry(Asked.CLOSE)
-SYNC: Final = Entry(Asked.SYNC)
-QUERY: Final = Entry(Asked.QUERY)
-FUNCTION_CALL: Final = Entry(Asked.FUNCTION_CALL)
-DESCRIBE_STATEMENT: Final = Entry(Asked.DESCRIBE_STATEMENT)
-DESCRIBE_PORTAL: Final = Entry(Asked.DESCRIBE_PORTAL)
+BIND: Final = Entry(Asked.BIND, is_plain=True)
+EXECUTE: Final = Entry(Asked.EXECUTE, is_plain=True)
+CLOSE: Final = Entry(Asked.CLOSE, is_plain=True)
+SYNC: Final = Entry(Asked.SYNC, is_plain=True)
+QUERY: Final = Entry(Asked.QUERY, is_plain=True)
+FUNCTION_CALL: Final = Entry(Asked.FUNCTION_CALL, is_plain=True)
+DESCRIBE_STATEMENT: Final = Entry(Asked.DESCRIBE_STATEMENT, is_plain=True)
+DESCRIBE_PORTAL: Final = Entry(Asked.DESCRIBE_PORTAL, is_plain=True)
 
 # Effects that do not change what a later text means while they are under way.
 HARMLESS: Final = frozenset({EffectKind.BEGIN, EffectKind.SAVEPOINT, EffectKind.RELEASE})
@@ -124,7 +124,11 @@ class Requests:
         while size - position >= 5:
             length = length_at(buffer, position + 1)[0]
             handler = handlers.get(buffer[position])
-            if handler is None or length < 4 or not self._is_legal_length(buffer[position], length):
+            if (
+                handler is None
+                or length < 4
+                or (length > f.SMALL_LIMIT and not self._is_legal_length(buffer[position], length))
+            ):
                 self._break(buffer, run, position)
                 return
             end = position + 1 + length
@@ -165,9 +169,8 @@ class Requests:
         return False
 
     def _is_legal_length(self, kind: int, length: int) -> bool:
-        if kind in f.SMALL_MESSAGES:
-            return length <= f.SMALL_LIMIT
-        if length > f.LARGE_LIMIT:
+        """For a length above what small messages may have."""
+        if kind in f.SMALL_MESSAGES or length > f.LARGE_LIMIT:
             return False
         if length > self._max_message and kind != f.COPY_DATA:
             error = ProgramLimitExceeded(
@@ -345,12 +348,14 @@ class Requests:
             if statement is None:
                 state.queue.append(DESCRIBE_STATEMENT)
             else:
+                statement.is_describe_asked = True
                 state.queue.append(Entry(Asked.DESCRIBE_STATEMENT, statement=statement))
             return FORWARD
         portal = state.portals.get(name)
         if portal is None:
             state.queue.append(DESCRIBE_PORTAL)
         else:
+            portal.statement.is_describe_asked = True
             state.queue.append(Entry(Asked.DESCRIBE_PORTAL, portal=portal, statement=portal.statement))
         return FORWARD
 
@@ -377,8 +382,10 @@ class Requests:
             state.n_pending_effects += 1
         plan = portal.statement.plan
         entry.awaits_copy = plan is not None and plan.is_copy_in
-        if portal.statement.is_pass and not portal.statement.is_described:
-            describe = Entry(Asked.DESCRIBE_PORTAL, Action.SKIP, statement=portal.statement)
+        statement = portal.statement
+        if statement.is_pass and not (statement.is_described or statement.is_describe_asked):
+            statement.is_describe_asked = True
+            describe = Entry(Asked.DESCRIBE_PORTAL, Action.SKIP, statement=statement)
             self._put(f.build_describe_portal(portal.name), describe)
         self._put(message, entry)
         return REPLACED

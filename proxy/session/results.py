@@ -40,6 +40,11 @@ class Results:
         self._planning = planning
         self._passed: dict[bytes, int] = {}  # RowDescription -> catalog epoch under which it was looked at
 
+    @property
+    def is_dirty(self) -> bool:
+        """The open transaction has changed a tracked setting or the catalog."""
+        return self._planning.settings.is_dirty
+
     # --- rows ----------------------------------------------------------------------------------------
 
     def is_plain(self, head: Entry) -> bool:
@@ -260,7 +265,6 @@ class Results:
 
     def failed(self, head: Entry, body: bytes) -> None:
         """The head got an ErrorResponse."""
-        self._planning.note_error()
         execution = head.execution if head.text is None else head.text.current
         if execution is not None:
             code = next((v for c, v in b.parse_error_fields(body) if c == ord("C")), b"")

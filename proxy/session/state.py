@@ -93,6 +93,7 @@ REPLIES: Final[dict[Asked, dict[int, Next]]] = {
     Asked.FUNCTION_CALL: {b.FUNCTION_RESULT: _STAY, b.READY_FOR_QUERY: _POP},
 }
 
+DESCRIBES: Final = frozenset({Asked.DESCRIBE_STATEMENT, Asked.DESCRIBE_PORTAL})
 ENDS_AT_READY: Final = frozenset({Asked.START_UP, Asked.SYNC, Asked.QUERY, Asked.FUNCTION_CALL})
 
 # The head that each of these may meet, for the loop that must not look twice.
@@ -114,6 +115,7 @@ class Entry:
     execution: Execution | None = None  # what this Execute (or sub-statement) opens and counts
     awaits_copy: bool = False  # the client's later bytes wait for the answer
     is_internal_ready: bool = False  # the Z it ends with is swallowed too
+    is_plain: bool = False  # shared: a reply of the right kind passes without a look
 
 
 class Phase(Enum):
@@ -139,6 +141,7 @@ class State:
     n_executes: int = 0  # Executes and Queries since the last ReadyForQuery, for what a failed read undoes
     n_pending_effects: int = 0  # in the queue: statements whose completion changes settings or catalog
     has_run_ddl: bool = False  # in the open transaction
+    has_failed: bool = False  # an ErrorResponse since the last ReadyForQuery
     stale_epoch: int = -1  # a catalog of this epoch or older is not good enough for planning
 
     def undo(self, entry: Entry) -> None:
@@ -147,6 +150,8 @@ class State:
             _put_back(self.statements, entry.statement.name, entry.statement, entry.previous_statement)
         elif entry.asked is Asked.BIND and entry.portal is not None:
             _put_back(self.portals, entry.portal.name, entry.portal, entry.previous_portal)
+        elif entry.asked in DESCRIBES and entry.statement is not None:
+            entry.statement.is_describe_asked = False
         if entry.execution is not None and entry.execution.has_effects:
             self.n_pending_effects -= 1
         elif entry.text is not None and entry.text.has_effects:

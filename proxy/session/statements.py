@@ -37,6 +37,7 @@ class Statement:
     rendered: Rendered | None = None  # the server's text, where it differs
     description: Description | None = None
     is_described: bool = False  # a RowDescription (or NoData) of it has been looked at
+    is_describe_asked: bool = False  # a Describe of it is in the queue
     is_prepared_by_sql: bool = False
 
     @property

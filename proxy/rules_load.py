@@ -118,6 +118,7 @@ class _Resolver:
             tables=tables,
             roles={login: self.role(login, shape) for login, shape in self.shape.roles.items()},
             not_protected=self.not_protected(tables),
+            tenant=tenant,
         )
 
     # --- tenants, roles, names ------------------------------------------------------------------------

@@ -88,6 +88,7 @@ class _Rules:
     tables: tuple[TableRule, ...]
     roles: dict[str, RoleRule]
     not_protected: tuple[tuple[str, str], ...]
+    tenant: TenantRule | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def _without_values(table: TableRule) -> TableRule:
 def _lock(entry: _Entry) -> Lock:
     rules = entry.rules
     tables = {(table.schema, table.name): table for table in rules.tables}
-    return Lock(Ruleset(rules.database, 0, tables, rules.roles, frozenset(rules.not_protected)), entry.relations)
+    ruleset = Ruleset(rules.database, 0, tables, rules.roles, frozenset(rules.not_protected), rules.tenant)
+    return Lock(ruleset, entry.relations)
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
@@ -258,6 +260,8 @@ def _weaker_roles(old: Ruleset, new: Ruleset) -> Iterator[str]:
 
 
 def _weaker_role(before: RoleRule, now: RoleRule) -> Iterator[str]:
+    if now.read is Read.DENY and now.write is Write.PLAIN:
+        return  # neither reads nor assigns: the rest does not matter
     if before.read is Read.DENY and now.read is not Read.DENY:
         yield f"may read ({now.read.value})"
     if before.read is not Read.RAW and now.read is Read.RAW:

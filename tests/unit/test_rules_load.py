@@ -42,6 +42,7 @@ def test_rules_example_resolves_to_what_it_says() -> None:
     rules = load_rules(ROOT / "rules", "app")["app"]
     patients = rules.tables["public", "patients"]
     assert (patients.tenant.source, patients.tenant.name) == (TenantFrom.COLUMN, "hospital_id")
+    assert rules.tenant is not None and rules.tenant.name == "app.tenant_id"
     ssn, email, badge = (patients.columns[name] for name in ("ssn", "email", "badge"))
     assert (ssn.search, ssn.scope, ssn.pad, ssn.context) == (True, Scope.TENANT, 16, "public.patients.ssn")
     assert (email.compare, email.scope, email.type.typmod) == (Compare.NOCASE, Scope.TABLE, 258)

@@ -61,19 +61,38 @@ def _statement(raw: Node, text_size: int) -> Statement:
     return Statement(name, tree, start, start + size if size else text_size)
 
 
-def nodes(tree: Any) -> Iterator[tuple[str, Node]]:
-    """Every node (name, body) of a tree, in no special order; without recursion."""
+def bodies(tree: Any) -> Iterator[Node]:
+    """Every object of a tree, with and without a node name before it, in no special order; no recursion."""
     stack: list[Any] = [tree]
     while stack:
         item = stack.pop()
         if isinstance(item, list):
             stack.extend(item)
         elif isinstance(item, dict):
-            for key, value in item.items():
-                if isinstance(value, dict) and key[0].isupper():
-                    yield key, value
-                if isinstance(value, dict | list):
-                    stack.append(value)
+            yield item
+            stack.extend(value for value in item.values() if isinstance(value, dict | list))
+
+
+def relations(tree: Any) -> Iterator[Node]:
+    """Every RangeVar, also where the tree leaves its node name out."""
+    return (body for body in bodies(tree) if "relname" in body)
+
+
+def calls(tree: Any) -> Iterator[tuple[str, Node]]:
+    """Every function call, with the function's bare name."""
+    for body in bodies(tree):
+        if "funcname" in body:
+            yield strings(body["funcname"])[-1], body
+
+
+def columns(tree: Any) -> Iterator[str]:
+    """The last name of every column reference."""
+    for body in bodies(tree):
+        reference = body.get("ColumnRef")
+        if reference is not None:
+            names = strings(reference.get("fields", []))
+            if names:
+                yield names[-1]
 
 
 def strings(items: list[Node]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from proxy.errors import PgsealError, Unsupported
 from proxy.rules import Ruleset, TenantFrom
 from proxy.sql.draft import Draft
-from proxy.sql.parse import Node, nodes, strings
+from proxy.sql.parse import Node, calls, strings
 from proxy.sql.plan import Effect, EffectKind
 from proxy.sql.watch import OWN_SCHEMA, SET_CONFIG
 from proxy.values.constants import Const, Expr, Param
@@ -138,15 +138,11 @@ def _plain_value(arg: Node) -> str | None:
 # --- set_config() -----------------------------------------------------------------------------------
 
 
-def calls_set_config(tree: Node) -> bool:
-    return any(name == "FuncCall" and _is_set_config(node) for name, node in nodes(tree))
-
-
 def set_config_effects(name: str, tree: Node, draft: Draft) -> tuple[Effect, ...]:
     """The effects of every set_config() in a statement. One in the target list of a plain SELECT without FROM
     runs exactly once; of any other pgseal cannot know whether, or how often, it runs."""
     simple = list(_simple_calls(name, tree))
-    every = [node for kind, node in nodes(tree) if kind == "FuncCall" and _is_set_config(node)]
+    every = [call for function, call in calls(tree) if function == SET_CONFIG]
     effects: list[Effect] = []
     for call in every:
         if any(call is one for one in simple):
@@ -173,13 +169,8 @@ def _simple_calls(name: str, tree: Node) -> Iterator[Node]:
         return
     for target in tree.get("targetList", []):
         value = target.get("ResTarget", {}).get("val", {})
-        if "FuncCall" in value and _is_set_config(value["FuncCall"]):
+        if "FuncCall" in value:
             yield value["FuncCall"]
-
-
-def _is_set_config(call: Node) -> bool:
-    names = strings(call.get("funcname", []))
-    return bool(names) and names[-1] == SET_CONFIG
 
 
 def _call_effects(call: Node, draft: Draft) -> tuple[Effect, ...]:

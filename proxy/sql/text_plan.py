@@ -1,0 +1,335 @@
+"""Planning one text from scratch: lex, parse, and decide statement by statement.
+
+Each statement is a command (`commands.py`, `ddl.py`) or goes to inference. What fails anywhere refuses the
+whole text, since the server would run the statements before it. Statements of one text see the DDL before
+them; where a SET or the end of a transaction before them could change what a name means, they are refused.
+One reason to change: the order in which a text is judged.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from typing import Final
+
+from proxy.errors import PgsealError, SchemaMismatch, Unsupported
+from proxy.rules import Read, Write
+from proxy.sql.commands import DML, Watched, command, plan_command, refuse, tag
+from proxy.sql.ddl import plan_ddl
+from proxy.sql.draft import Draft
+from proxy.sql.infer import finish_params, plan_statement
+from proxy.sql.lexer import Kind as Token
+from proxy.sql.lexer import LexError, Tokens, lex
+from proxy.sql.names import check_names, is_protected, relation_of
+from proxy.sql.parse import Statement, bodies, calls, parse, relations, strings
+from proxy.sql.plan import Effect, EffectKind, Env, Kind, Overlay, Plan, StatementPlan
+from proxy.sql.settings import own_schema, set_config_effects
+from proxy.sql.template import Template, template
+from proxy.sql.watch import OWN_SCHEMA, RUNNERS, SEED, Watch, begins_plainly
+
+PASS: Final = Plan(())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A plan, and what a cache must know: the tokens and constants it refers to, and the numbers of the
+    constants whose value it depends on. `template.key` None: it serves this text alone."""
+
+    plan: Plan
+    tokens: Tokens
+    template: Template
+    pinned: frozenset[int] = frozenset()
+
+
+_NOTHING: Final = Tokens((), (), ())
+_NO_TEMPLATE: Final = Template(None, (), {})
+_PASSED: Final = Outcome(PASS, _NOTHING, _NO_TEMPLATE)
+
+
+def refused(error: PgsealError) -> Outcome:
+    return Outcome(Plan((), refusal=error), _NOTHING, _NO_TEMPLATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """`param_oids` None: the simple protocol."""
+
+    env: Env
+    param_oids: tuple[int, ...] | None
+    watch: Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A text that needs a plan: its tokens and its template."""
+
+    tokens: Tokens
+    template: Template
+
+
+def begin(text: bytes, ask: Ask) -> Outcome | Begun:
+    """Lex a text that the cheap test has not let pass. Never raises for bad SQL."""
+    try:
+        if not ask.env.standard_conforming_strings and b"\\" in text:
+            return _with_backslashes(text, ask)
+        tokens = lex(text)
+    except LexError:
+        return _unlexed(text, ask.watch)
+    except PgsealError as error:
+        return refused(error)
+    if begins_plainly(text, tokens) and not ask.watch.names(text, tokens):
+        return _PASSED
+    return Begun(tokens, template(text, tokens))
+
+
+def finish(text: bytes, begun: Begun, ask: Ask) -> Outcome:
+    """Parse and plan. Never raises for bad SQL."""
+    try:
+        return _planned(text, begun, ask)
+    except PgsealError as error:
+        return refused(error)
+
+
+def outcome_of(text: bytes, ask: Ask) -> Outcome:
+    """Both steps."""
+    begun = begin(text, ask)
+    return begun if isinstance(begun, Outcome) else finish(text, begun, ask)
+
+
+def _unlexed(text: bytes, watch: Watch) -> Outcome:
+    """No token, no statement: the server says what is wrong. Its lexer may be of another version, so that
+    only a text in which nothing watched can stand is the server's to judge."""
+    if watch.may_name(text):
+        return refused(Unsupported("The statement does not lex as PostgreSQL 18 reads it.", hint="Correct it."))
+    return _PASSED
+
+
+def _with_backslashes(text: bytes, ask: Ask) -> Outcome:
+    """standard_conforming_strings = off and a backslash: nothing watched may stand anywhere. Commands are
+    understood with their strings written E'..', which means the same."""
+    if ask.watch.may_name(text):
+        return refused(
+            Unsupported(
+                "A statement that names something protected is sent with standard_conforming_strings = off.",
+                hint="SET standard_conforming_strings = on.",
+            )
+        )
+    tokens = lex(text, standard_strings=False)
+    if begins_plainly(text, tokens):
+        return _PASSED
+    marked = b"".join(_marked(text, tokens))
+    plan = _planned(marked, Begun(lex(marked), _NO_TEMPLATE), ask).plan
+    return Outcome(plan, _NOTHING, _NO_TEMPLATE)
+
+
+def _marked(text: bytes, tokens: Tokens) -> list[bytes]:
+    parts = []
+    behind = 0
+    for ordinal, start in enumerate(tokens.starts):
+        parts.append(text[behind:start])
+        if tokens.kinds[ordinal] == Token.STRING:
+            parts.append(b" E")
+        behind = tokens.ends[ordinal]
+        parts.append(text[start:behind])
+    return parts
+
+
+def _planned(text: bytes, begun: Begun, ask: Ask) -> Outcome:
+    """Raises PgsealError where the text is refused."""
+    tokens, lifted = begun.tokens, begun.template
+    draft = Draft(text, tokens, ask.env, ask.param_oids is not None, ask.param_oids or (), lifted.lifted)
+    try:
+        statements = parse(text)
+    except PgsealError:
+        if not ask.watch.may_name(text):
+            return _PASSED  # a syntax error, or too deep: the server's to say
+        raise
+    if draft.is_extended and len(statements) > 1:
+        return _PASSED  # 42601 on every server
+    plans = _statements(statements, draft, ask.watch)
+    if all(plan.kind is Kind.PASS for plan in plans):
+        plan = Plan(plans)
+    elif draft.is_extended:
+        server_params, client_params = finish_params(draft)
+        plan = Plan(plans, tuple(draft.slots), server_params, client_params)
+    else:
+        plan = Plan(plans, tuple(draft.slots))
+    is_shared = all(statement.name in DML for statement in statements)
+    return Outcome(plan, tokens, lifted if is_shared else replace(lifted, key=None), frozenset(draft.pinned))
+
+
+_SHIFTS: Final = frozenset(
+    {
+        EffectKind.COMMIT,
+        EffectKind.ROLLBACK,
+        EffectKind.ROLLBACK_TO,
+        EffectKind.RESET,
+        EffectKind.SET_ROLE,
+        EffectKind.SET_SESSION_AUTHORIZATION,
+    }
+)
+
+
+def _is_shift(effect: Effect) -> bool:
+    return effect.kind in _SHIFTS or (effect.kind is EffectKind.SET and effect.name == "search_path")
+
+
+def _statements(statements: tuple[Statement, ...], draft: Draft, watch: Watch) -> tuple[StatementPlan, ...]:
+    plans: list[StatementPlan] = []
+    is_shifted = False
+    for statement in statements:
+        plan, names = _statement(statement, draft, watch)
+        if is_shifted and names - _ALWAYS:
+            raise Unsupported(
+                "A statement over something protected follows a SET or the end of a transaction in one Query.",
+                hint="Send it in a Query of its own.",
+            )
+        plans.append(plan)
+        is_shifted = is_shifted or any(_is_shift(effect) for effect in plan.effects)
+        made = tuple(effect.relation for effect in plan.effects if effect.relation is not None)
+        if made:
+            overlay = Overlay((*draft.env.overlay.relations, *made))
+            draft.env = replace(draft.env, overlay=overlay)
+    return tuple(plans)
+
+
+_ALWAYS: Final = frozenset(name.encode() for name in SEED)
+
+
+def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[StatementPlan, frozenset[bytes]]:
+    """The plan of one statement, and the watched names in it."""
+    first = bisect_left(draft.tokens.starts, statement.start)
+    last = bisect_left(draft.tokens.starts, statement.end)
+    names = watch.names(draft.text, draft.tokens, first, last)
+    if OWN_SCHEMA.encode() in names:
+        _check_own_schema(statement, draft, (first, last))
+    if statement.name in DML:
+        return _dml(statement, draft, names), names
+    entry = command(statement.name)
+    if _is_raw(draft.env):
+        return plan_command(statement, draft), names
+    if entry.watched is Watched.DDL:
+        return plan_ddl(statement, draft, (first, last)), names
+    if entry.watched is Watched.REFUSED and names:
+        raise refuse(statement, _shown(names))
+    if statement.name == "DoStmt" and _names_in_code(statement, watch):
+        raise refuse(statement, "a protected relation")
+    check_names(statement.tree, draft.env)
+    return plan_command(statement, draft), names
+
+
+def _shown(names: frozenset[bytes]) -> str:
+    return min(names).decode("utf-8", "replace")
+
+
+def _is_raw(env: Env) -> bool:
+    return env.role.read is Read.RAW and env.role.write is Write.RAW
+
+
+def _names_in_code(statement: Statement, watch: Watch) -> bool:
+    return any(
+        watch.may_name(str(value).encode())
+        for body in bodies(statement.tree)
+        for key, value in body.items()
+        if key == "sval"
+    )
+
+
+def _check_own_schema(statement: Statement, draft: Draft, span: tuple[int, int]) -> None:
+    """Schema pgseal as a qualifier, or anywhere in a command, is refused; a column or alias may be called so."""
+    if statement.name not in DML:
+        raise own_schema()
+    tokens = draft.tokens
+    for ordinal in range(*span):
+        if tokens.kinds[ordinal] in (Token.WORD, Token.QUOTED, Token.UNICODE_NAME):
+            name = draft.token_text(ordinal).strip(b'"').lower()
+            is_qualifier = ordinal + 1 < len(tokens) and draft.token_text(ordinal + 1) == b"."
+            if name == OWN_SCHEMA.encode() and is_qualifier:
+                raise own_schema()
+
+
+# --- SELECT, INSERT, UPDATE, DELETE, MERGE ------------------------------------------------------------
+
+
+def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> StatementPlan:
+    passing = StatementPlan(Kind.PASS, tag(statement.name), is_dml=statement.name != "SelectStmt")
+    if not names:
+        return passing
+    check_names(statement.tree, draft.env)
+    _check_calls(statement)
+    effects = set_config_effects(statement.name, statement.tree, draft)
+    if _is_raw(draft.env) or not names - _ALWAYS:
+        return replace(passing, effects=effects)
+    _check_later(statement, draft.env)
+    _pin_shapes(statement, draft)
+    plan = plan_statement({statement.name: statement.tree}, draft)
+    if plan.kind is Kind.PLANNED and draft.env.snapshot.server_version < 160000:
+        _check_grammar(statement, draft)
+    return replace(plan, effects=(*plan.effects, *effects))
+
+
+def _check_calls(statement: Statement) -> None:
+    for function, _ in calls(statement.tree):
+        if function in RUNNERS:
+            raise Unsupported(
+                f"{function}() runs SQL that pgseal does not see.", hint="Send that SQL itself, as a statement."
+            )
+
+
+def _check_later(statement: Statement, env: Env) -> None:
+    """What this version refuses by name before inference looks at it."""
+    protected = next((node for node in relations(statement.tree) if is_protected(relation_of(env, node))), None)
+    if protected is None:
+        return
+    if any("intoClause" in body for body in bodies(statement.tree)):
+        raise SchemaMismatch(
+            f'INTO would make a relation from the protected "{protected["relname"]}".',
+            hint="Create the table through pgseal under a rule of its own, then INSERT ... SELECT.",
+        )
+    if any("MergeStmt" in body for body in ({statement.name: statement.tree}, *bodies(statement.tree))):
+        raise Unsupported("MERGE over a protected relation is not supported.", hint="Use INSERT ... ON CONFLICT.")
+
+
+def _check_grammar(statement: Statement, draft: Draft) -> None:
+    """libpg_query reads numbers and RETURNING as version 18 does; an older server reads something else."""
+    first, last = draft.token_at(statement.start), draft.token_at(statement.end - 1)
+    for ordinal in range(first, last + 1):
+        kind, token = draft.tokens.kinds[ordinal], draft.token_text(ordinal)
+        is_odd = (kind == Token.INTEGER and not token.isdigit()) or (kind == Token.NUMERIC and b"_" in token)
+        if is_odd:
+            raise Unsupported(
+                "The server does not know this form of a number.", hint="Write it in decimal digits."
+            )
+    for body in bodies(statement.tree):
+        returning = body.get("returningClause", {})
+        if returning.get("options") or {"old", "new"} & set(_qualifiers(returning)):
+            raise Unsupported("The server does not know RETURNING old or new.", hint="Leave it out.")
+
+
+def _qualifiers(tree: object) -> list[str]:
+    found = (strings(body["ColumnRef"].get("fields", [])) for body in bodies(tree) if "ColumnRef" in body)
+    return [names[0] for names in found if len(names) > 1]
+
+
+_ORDINALS: Final = ("sortClause", "groupClause", "distinctClause")
+
+
+def _pin_shapes(statement: Statement, draft: Draft) -> None:
+    """Constants that are no values: ordinals, typmods, names of relations in a cast."""
+    for body in bodies(statement.tree):
+        for clause in _ORDINALS:
+            for item in body.get(clause, ()):
+                _pin(item.get("SortBy", {}).get("node", item), draft)
+                for inner in item.get("GroupingSet", {}).get("content", ()):
+                    _pin(inner, draft)
+        type_name = body.get("typeName")
+        if type_name is not None:
+            for item in type_name.get("typmods", ()):
+                _pin(item, draft)
+            if strings(type_name.get("names", []))[-1:][0].startswith("reg"):
+                _pin(body.get("arg", {}), draft)
+
+
+def _pin(node: dict[str, dict[str, int]], draft: Draft) -> None:
+    if "A_Const" in node:
+        draft.pin(node["A_Const"].get("location", 0))

@@ -112,3 +112,9 @@ def stage(postgres: EmbeddedPostgres) -> Stage:
 def through(stage: Stage, proxied: int) -> Endpoint:
     """The golden traces' database by way of the proxy."""
     return Endpoint(proxied, stage.name)
+
+
+@pytest.fixture
+def plain(database: Database, proxied: int) -> Endpoint:
+    """A fresh database by way of the proxy, for drivers."""
+    return Endpoint(proxied, database.name)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from proxy.config import ServerConfig, Tls
 from proxy.embedded import EmbeddedPostgres
 from proxy.net.settings import NetSettings
-
 from tests.edge import CopyServices, running_edge
 
 

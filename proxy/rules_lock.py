@@ -155,9 +155,8 @@ def _entry(lock: Lock) -> _Entry:
     rules = lock.rules
     tables = tuple(_without_values(rules.tables[name]) for name in sorted(rules.tables))
     relations = tuple(sorted(lock.relations, key=lambda relation: (relation.schema, relation.name)))
-    return _Entry(
-        _Rules(rules.database, tables, dict(rules.roles), tuple(sorted(rules.not_protected))), relations
-    )
+    excepted = tuple(sorted(rules.not_protected))
+    return _Entry(_Rules(rules.database, tables, dict(rules.roles), excepted, rules.tenant), relations)
 
 
 def _without_values(table: TableRule) -> TableRule:

@@ -42,7 +42,12 @@ COLUMN = ColumnRule(
 )
 TABLE = TableRule("public", "t", TenantRule(TenantFrom.SETTING, "app.tenant"), {"a": COLUMN})
 RULES = Ruleset(
-    "app", 3, {("public", "t"): TABLE}, {"app": RoleRule(Read.PLAIN, tenants=("a",))}, frozenset({("x", "t")})
+    "app",
+    3,
+    {("public", "t"): TABLE},
+    {"app": RoleRule(Read.PLAIN, tenants=("a",))},
+    frozenset({("x", "t")}),
+    TABLE.tenant,
 )
 RELATION = LockedRelation(
     "public", "t", 16401, "r", (LockedColumn("a", 2, "bytea", "public.t.a"),), triggers=("CREATE TRIGGER x",)

@@ -120,6 +120,10 @@ class InvalidTimeZoneDisplacement(DataError):
     sqlstate = "22009"
 
 
+class SubstringError(DataError):
+    sqlstate = "22011"
+
+
 class InvalidParameterValue(DataError):
     sqlstate = "22023"
 

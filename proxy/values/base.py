@@ -6,7 +6,8 @@ beside this one; `values/registry.py` finds the codec of a type.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -36,6 +37,12 @@ class Settings:
     time_zone: str = "UTC"
     bytea_output: str = "hex"
     extra_float_digits: int = 1
+
+
+@lru_cache(maxsize=256)
+def in_utf8(settings: Settings) -> Settings:
+    """The same settings for text that is UTF-8 already."""
+    return replace(settings, client_encoding="UTF8")
 
 
 class Codec(Protocol):

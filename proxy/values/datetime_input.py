@@ -311,6 +311,8 @@ class _Reader:
         if "Y" in self.seen:
             self._settle_year()
         if self.day_of_year:
+            if self.is_bc:
+                raise Unsupported("a day of the year before Christ")
             self.year, self.month, self.day = civil_of(days_of(self.year, 1, 1) + self.day_of_year - 1)
         if "M" in self.seen and not 1 <= self.month <= 12:
             raise Overflow

@@ -1,12 +1,13 @@
 """client_encoding: text between the wire's encoding and UTF-8, with PostgreSQL's errors.
 
-PostgreSQL manual, "Character Set Support". Only encodings whose conversion tables equal Python's are listed
-(checked against a server by the integration tests); another encoding is refused rather than approximated.
+PostgreSQL manual, "Character Set Support". Listed are the encodings whose tables equal Python's, and East Asian
+ones that differ in few characters, which are refused rather than approximated (an integration test compares all).
 One reason to change: the list of encodings.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from proxy.errors import CharacterNotInRepertoire, Unsupported, UntranslatableCharacter
@@ -52,6 +53,20 @@ PYTHON_CODEC: Final[dict[str, str]] = {
 }
 
 
+EAST_ASIAN: Final = frozenset({"EUC_JP", "EUC_KR", "EUC_CN", "SJIS", "GBK", "UHC", "BIG5"})
+# Characters that Python's table and PostgreSQL's spell differently.
+UNSURE: Final[dict[str, re.Pattern[str]]] = {
+    "EUC_JP": re.compile("[\xa2\xa3\xa5\xa6\xac\u2016\u203e\u2116\u2212\u301c]"),
+    "BIG5": re.compile(
+        "[\xaf\u02cd\u2027\u20ac\u2215\u2295\u2299\u2550-\u2570\u2574\u2593\u5341\u5345"
+        "\ufe51\ufe68\uff0f\uff3c\uff5e\uffe0\uffe1\uffe3\uffe5]"
+    ),
+}
+TILDE: Final = b"\x8f\xa2\xb7"  # JIS X 0212's tilde, which Python reads as ASCII's
+# JIS X 0208 and half-width katakana: beyond them vendors differ.
+PLAIN_SJIS: Final = re.compile(rb"(?:[\x00-\x7f\xa1-\xdf]|[\x81-\x84\x88-\x9f\xe0-\xea][\x40-\xfc])*")
+
+
 def is_utf8(settings: Settings) -> bool:
     """True where the wire's bytes are UTF-8 already (SQL_ASCII is passed unconverted by the server)."""
     return settings.client_encoding in UTF8
@@ -70,22 +85,54 @@ def to_utf8(raw: bytes, settings: Settings) -> bytes:
             raise CharacterNotInRepertoire('invalid byte sequence for encoding "UTF8"') from None
         return raw
     try:
-        return raw.decode(_codec(settings)).encode("utf-8")
+        text = raw.decode(_codec(settings))
     except UnicodeDecodeError:
         raise _undecodable(settings) from None
+    _refuse_unsure(text, raw, settings)
+    return text.encode("utf-8")
 
 
 def from_utf8(display: bytes, settings: Settings) -> bytes:
     """UTF-8 -> text in the client's encoding; 22P05 for a character it does not have."""
     if display.isascii() or is_utf8(settings):
         return display
+    text = display.decode("utf-8")
     try:
-        return display.decode("utf-8").encode(_codec(settings))
-    except UnicodeEncodeError:
-        name = settings.client_encoding
-        raise UntranslatableCharacter(
-            f'character in encoding "UTF8" has no equivalent in encoding "{name}"'
-        ) from None
+        raw = text.encode(_codec(settings))
+    except UnicodeEncodeError as error:
+        if settings.client_encoding in EAST_ASIAN and text[error.start] < "\U00010000":
+            raise _unsure(settings) from None
+        raise _no_equivalent(settings) from None
+    if settings.client_encoding == "EUC_KR" and len(raw) > 2 * sum(c > "\x7f" for c in text) + _n_ascii(text):
+        raise _no_equivalent(settings)  # Python composes syllables of their letters, eight bytes each
+    _refuse_unsure(text, raw, settings)
+    return raw
+
+
+def _n_ascii(text: str) -> int:
+    return sum(c <= "\x7f" for c in text)
+
+
+def _refuse_unsure(text: str, raw: bytes, settings: Settings) -> None:
+    pattern = UNSURE.get(settings.client_encoding)
+    if pattern is not None and pattern.search(text):
+        raise _unsure(settings)
+    if settings.client_encoding == "EUC_JP" and TILDE in raw:
+        raise _unsure(settings)
+    if settings.client_encoding == "SJIS" and PLAIN_SJIS.fullmatch(raw) is None:
+        raise _unsure(settings)
+
+
+def _unsure(settings: Settings) -> Unsupported:
+    return Unsupported(
+        f'a character whose form in encoding "{settings.client_encoding}" is not settled',
+        hint="SET client_encoding TO 'UTF8'",
+    )
+
+
+def _no_equivalent(settings: Settings) -> UntranslatableCharacter:
+    name = settings.client_encoding
+    return UntranslatableCharacter(f'character in encoding "UTF8" has no equivalent in encoding "{name}"')
 
 
 def _codec(settings: Settings) -> str:
@@ -103,9 +150,8 @@ def _invalid(settings: Settings) -> str:
     return f'invalid byte sequence for encoding "{name}"'
 
 
-def _undecodable(settings: Settings) -> CharacterNotInRepertoire | UntranslatableCharacter:
-    """A single byte without a character is untranslatable; a broken sequence of several bytes is invalid."""
+def _undecodable(settings: Settings) -> UntranslatableCharacter | Unsupported:
     name = settings.client_encoding
-    if name in {"EUC_JP", "EUC_KR", "EUC_CN", "SJIS", "GBK", "UHC", "BIG5"}:
-        return CharacterNotInRepertoire(_invalid(settings))
+    if name in EAST_ASIAN:
+        return _unsure(settings)
     return UntranslatableCharacter(f'character in encoding "{name}" has no equivalent in encoding "UTF8"')

@@ -36,7 +36,7 @@ def verify_trail(
     installation = load(config, allow_env_security)
     secrets = run_async(secrets_of(installation))
     where = folder if folder is not None else installation.config.audit.folder
-    report = verify(where, secrets.audit_root, installation.config.state)
+    report = verify(where, bytes(secrets.audit_root), installation.config.state)
     if as_json:
         print_json({**document(report), "whole": report.is_whole})
     else:

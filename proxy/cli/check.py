@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from proxy.cli import approval
+from proxy.cli.approval import approve as write_approval
+from proxy.cli.approval import lowered as lowered_since
 from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load
 from proxy.cli.output import Exit, print_json, run_async, say, stdout
 from proxy.rules import Ruleset
@@ -59,7 +60,7 @@ def check(
         if refused:
             say(f"not approved: {', '.join(refused)} would be refused; mend them first")
             raise typer.Exit(Exit.FOUND)
-        path = run_async(approval.approve(installation))
+        path = run_async(write_approval(installation))
         say(f"approved: wrote {path}")
         return
     raise typer.Exit(Exit.OK if outcome.is_clean else Exit.FOUND)
@@ -68,7 +69,7 @@ def check(
 async def examine(installation: Installation) -> Outcome:
     """Every ruled database in turn."""
     reports = [await _examine_one(installation, rules) for rules in installation.rules.values()]
-    lowered = await approval.lowered(installation)
+    lowered = await lowered_since(installation)
     return Outcome(tuple(reports), tuple(installation.config.weaknesses()), lowered)
 
 

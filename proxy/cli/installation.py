@@ -37,10 +37,15 @@ class Installation:
     path: Path
     config: Config
     rules: Mapping[str, Ruleset]
+    allow_env_security: bool = False
 
     @property
     def folder(self) -> Path:
         return self.path.absolute().parent
+
+    def again(self) -> Installation:
+        """The same files, read anew."""
+        return load(self.path, self.allow_env_security)
 
     @property
     def lock_path(self) -> Path:
@@ -58,7 +63,7 @@ def load(path: Path, allow_env_security: bool = False) -> Installation:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file", hint="pgseal init makes one; --config names another")
     config = load_config(path, os.environ, allow_env_security=allow_env_security)
-    return Installation(path, config, read_rules(config))
+    return Installation(path, config, read_rules(config), allow_env_security)
 
 
 def read_rules(config: Config) -> dict[str, Ruleset]:

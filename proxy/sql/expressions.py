@@ -1,0 +1,513 @@
+"""Inference over expressions: the encryption type of each, and what it asks of its parts.
+
+`HANDLERS` is the list of constructs that may hold a sealed expression; any other construct is inferred as plain
+in all its parts, so a sealed column within it is refused. The same holds for functions (`COUNTS`, `PASSES`) and
+operators (`EQUALITY`). One reason to change: the constructs that are supported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from proxy.errors import Unsupported
+from proxy.sql.context import Inference
+from proxy.sql.literals import names_of, system_name
+from proxy.sql.scopes import Found, Row, Scope, resolve
+from proxy.sql.spans import Node
+from proxy.sql.types import (
+    Because,
+    Demand,
+    Leaf,
+    LeafKind,
+    Value,
+    Var,
+    make_plain,
+    plain,
+    unify,
+)
+from proxy.sql.watch import RUNNERS, SET_CONFIG
+
+EQUALITY: Final = frozenset({"=", "<>", "!="})
+COUNTS: Final = frozenset({"count"})
+PASSES: Final = {"lag": (0, 2), "lead": (0, 2), "first_value": (0,), "last_value": (0,), "nth_value": (0,)}
+_FOLDS: Final = frozenset({"lower", "upper"})
+_STRINGS: Final = frozenset({"text", "varchar"})
+_CONSTANTS: Final = frozenset(
+    {"A_Const", "ParamRef", "TypeCast", "FuncCall", "A_Expr", "CoalesceExpr", "A_ArrayExpr"}
+)
+_APPLICATION: Final = "select the column and do this in the application"
+_KIND_WORDS: Final = {
+    "AEXPR_LIKE": "LIKE",
+    "AEXPR_ILIKE": "ILIKE",
+    "AEXPR_SIMILAR": "SIMILAR TO",
+    "AEXPR_BETWEEN": "BETWEEN",
+    "AEXPR_NOT_BETWEEN": "NOT BETWEEN",
+    "AEXPR_BETWEEN_SYM": "BETWEEN SYMMETRIC",
+    "AEXPR_NOT_BETWEEN_SYM": "NOT BETWEEN SYMMETRIC",
+}
+
+
+def infer(ctx: Inference, node: Node, scope: Scope) -> Value:
+    """The encryption type of an expression."""
+    kind, body = next(iter(node.items()))
+    if kind in _CONSTANTS:
+        literal = ctx.literals.read(node)
+        if literal is not None:
+            return ctx.constant_value(node, literal)
+    handler = HANDLERS.get(kind)
+    if handler is not None:
+        return handler(ctx, body, scope)
+    plain_parts(ctx, body, scope, Because(f"this use ({kind})", body.get("location")))
+    return plain(location=body.get("location", 0))
+
+
+def infer_plain(ctx: Inference, node: Node, scope: Scope, because: Because) -> Value:
+    """An expression that must not be sealed."""
+    value = infer(ctx, node, scope)
+    make_plain(value, because)
+    return value
+
+
+def plain_parts(ctx: Inference, body: Any, scope: Scope, because: Because) -> None:
+    """Every expression within a construct that is not listed must be plain."""
+    for node in nodes_within(body):
+        if "SelectStmt" in node:
+            for output in ctx.select(ctx, node["SelectStmt"], scope).columns:
+                make_plain(output.value, because)
+        else:
+            infer_plain(ctx, node, scope, because)
+
+
+def nodes_within(body: Any) -> Iterator[Node]:
+    """The nearest nodes (`{"Kind": {..}}`) below a node's body."""
+    if isinstance(body, list):
+        for part in body:
+            yield from nodes_within(part)
+    elif isinstance(body, dict):
+        for key, part in body.items():
+            if key[:1].isupper() and isinstance(part, dict):
+                yield {key: part}
+            else:
+                yield from nodes_within(part)
+
+
+# --- names -------------------------------------------------------------------------------------------
+
+
+def _column(ctx: Inference, body: Node, scope: Scope) -> Value:
+    location = body.get("location", 0)
+    if any("A_Star" in part for part in body["fields"]):
+        return _whole_row(ctx, names_of(body["fields"]), scope, location)
+    found = resolve(scope, names_of(body["fields"]), location)
+    match found:
+        case Found():
+            return ctx.column_value(found.column, found.scope, {"ColumnRef": body}, location)
+        case Row():
+            _refuse_row(found, location)
+            return plain("a whole row", location)
+        case _:
+            return plain("a column", location)
+
+
+def _whole_row(ctx: Inference, path: tuple[str, ...], scope: Scope, location: int) -> Value:
+    """`t.*` inside an expression, as in ROW(t.*)."""
+    found = resolve(scope, path[-1:], location) if path else None
+    if isinstance(found, Row):
+        _refuse_row(found, location)
+    elif any(item.has_sealed() for item in scope.items):
+        raise Unsupported(
+            "a whole row with encrypted columns cannot be used as a value",
+            hint="name the columns",
+            position=location,
+        )
+    return plain("a whole row", location)
+
+
+def _refuse_row(row: Row, location: int) -> None:
+    for column in row.item.columns:
+        if column.may_be_sealed():
+            sealed = column.seal()
+            raise Unsupported(
+                f'"{row.item.name}" stands for a whole row, and it has encrypted columns',
+                column=sealed.rule.label if sealed else None,
+                hint="name the columns that are needed",
+                position=location,
+            )
+
+
+def _indirection(ctx: Inference, body: Node, scope: Scope) -> Value:
+    """`(p).ssn` is a column where `p` is a row; every other field or subscript is of a plain expression."""
+    arg, fields = body["arg"], body["indirection"]
+    inner = arg.get("ColumnRef")
+    if inner is not None and len(fields) == 1 and "String" in fields[0]:
+        path, location = names_of(inner["fields"]), inner.get("location", 0)
+        found = resolve(scope, path[-1:], location) if len(path) <= 2 else None
+        if isinstance(found, Row):
+            name = fields[0]["String"].get("sval", "")
+            column = resolve(scope, (*path, name), location)
+            if isinstance(column, Found):
+                return ctx.column_value(column.column, column.scope, {"A_Indirection": body}, location)
+            return plain("a column", location)
+    because = Because("a field or element of it", None, "select the column itself")
+    infer_plain(ctx, arg, scope, because)
+    plain_parts(ctx, fields, scope, because)
+    return plain()
+
+
+# --- comparisons -------------------------------------------------------------------------------------
+
+
+def compare(ctx: Inference, left: Value, right: Value, location: int) -> None:
+    """Both sides of an equality: one type, and both as tokens."""
+    root = unify(left.var, right.var, Because("comparing it with", location, "compare it with a constant"))
+    root.is_compared = True
+    for value in (left, right):
+        value.ask(Demand.TOKEN)
+
+
+def _compare_nodes(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> None:
+    a, b = left.get("RowExpr"), right.get("RowExpr")
+    if a is not None and b is not None and len(a.get("args", [])) == len(b.get("args", [])):
+        for one, other in zip(a.get("args", []), b.get("args", []), strict=True):
+            _compare_nodes(ctx, one, other, scope, location)
+    elif a is not None and "SubLink" in right and _is_scalar(right["SubLink"]):
+        _compare_columns(ctx, left, right["SubLink"], scope, location)
+    elif not _compare_folded(ctx, left, right, scope, location):
+        compare(ctx, infer(ctx, left, scope), infer(ctx, right, scope), location)
+
+
+def _is_scalar(body: Node) -> bool:
+    return body.get("subLinkType") == "EXPR_SUBLINK"
+
+
+def _compare_columns(ctx: Inference, left: Node, sublink: Node, scope: Scope, location: int) -> None:
+    """One expression, or a row of them, against the columns of a subquery."""
+    row = left.get("RowExpr")
+    values = [infer(ctx, arg, scope) for arg in (row.get("args", []) if row is not None else [left])]
+    outputs = ctx.select(ctx, sublink["subselect"]["SelectStmt"], scope)
+    if len(outputs.columns) != len(values) or outputs.is_open:
+        because = Because("comparing it with a row of another size", location)
+        for value in [*values, *(output.value for output in outputs.columns)]:
+            make_plain(value, because)
+        return
+    for value, output in zip(values, outputs.columns, strict=True):
+        compare(ctx, value, output.value, location)
+
+
+def _compare_folded(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> bool:
+    """`lower(c) = lower(x)` (or upper on both sides) of a column with `compare: nocase`; False: not this form."""
+    a, b = _folded(ctx, left), _folded(ctx, right)
+    if a is None or b is None or a[0] != b[0]:
+        return False
+    columns = [_folded_column(ctx, node, arg, scope) for node, (_, arg) in ((left, a), (right, b))]
+    if all(column is None for column in columns):
+        return False
+    sides = [c or infer(ctx, node, scope) for c, node in zip(columns, (left, right), strict=True)]
+    compare(ctx, sides[0], sides[1], location)
+    sides[0].var.find().is_folded = True
+    return True
+
+
+def _folded(ctx: Inference, node: Node) -> tuple[str, Node] | None:
+    body = node.get("FuncCall")
+    if (
+        body is None
+        or len(body.get("args", [])) != 1
+        or body.keys() - {"funcname", "args", "funcformat", "location"}
+    ):
+        return None
+    name = system_name(body["funcname"], ctx.draft)
+    return (name, body["args"][0]) if name in _FOLDS else None
+
+
+def _folded_column(ctx: Inference, node: Node, arg: Node, scope: Scope) -> Value | None:
+    """The sealed nocase column within lower(..): one leaf, whose tokens are the whole call's but the name's own."""
+    inner = arg
+    while "TypeCast" in inner and _is_string_type(ctx, inner["TypeCast"]["typeName"]):
+        inner = inner["TypeCast"]["arg"]
+    body = inner.get("ColumnRef")
+    if body is None or any("A_Star" in part for part in body["fields"]):
+        return None
+    found = resolve(scope, names_of(body["fields"]), body.get("location", 0))
+    if not isinstance(found, Found) or found.column.sealed is None:
+        return None
+    value = ctx.column_value(found.column, found.scope, inner, body.get("location", 0))
+    _widen(ctx, value.leaves[0], node)
+    return value
+
+
+def _is_string_type(ctx: Inference, name: Node) -> bool:
+    found = ctx.literals.type_of(name)
+    return found is not None and found[0].name in _STRINGS and found[0].typmod == -1 and not found[1]
+
+
+def _widen(ctx: Inference, leaf: Leaf, outer: Node) -> None:
+    """The leaf stands for all of `outer`, of which only its own name will stay."""
+    first, last = ctx.span(outer)
+    known = first <= last and leaf.first <= leaf.last
+    leaf.first, leaf.last = (first, last) if known else (1, 0)
+
+
+def _operation(ctx: Inference, body: Node, scope: Scope) -> Value:
+    kind, location = body.get("kind", "AEXPR_OP"), body.get("location", 0)
+    name = system_name(body.get("name", []), ctx.draft)
+    match kind:
+        case "AEXPR_OP" | "AEXPR_DISTINCT" | "AEXPR_NOT_DISTINCT" if name in EQUALITY and "lexpr" in body:
+            _compare_nodes(ctx, body["lexpr"], body["rexpr"], scope, location)
+        case "AEXPR_IN" if name in EQUALITY:
+            _in_list(ctx, body, scope, location)
+        case "AEXPR_OP_ANY" | "AEXPR_OP_ALL" if name in EQUALITY:
+            _any(ctx, body, scope, location)
+        case "AEXPR_NULLIF" if name in EQUALITY:
+            return _nullif(ctx, body, scope, location)
+        case _:
+            word = _KIND_WORDS.get(kind) or "the operator " + ".".join(names_of(body.get("name", [])))
+            because = Because(word, location, _hint_for(word))
+            plain_parts(ctx, [body.get("lexpr"), body.get("rexpr")], scope, because)
+    return plain(location=location)
+
+
+def _hint_for(word: str) -> str:
+    if word.endswith((" =", " <>")):
+        return "write = or <> of pg_catalog"
+    return (
+        "only = and <> are offered"
+        if word.startswith("the operator") or word in _KIND_WORDS.values()
+        else _APPLICATION
+    )
+
+
+def _in_list(ctx: Inference, body: Node, scope: Scope, location: int) -> None:
+    items = body["rexpr"]["List"].get("items", [])
+    row = body["lexpr"].get("RowExpr")
+    if row is not None and all(len(i.get("RowExpr", {}).get("args", [])) == len(row["args"]) for i in items):
+        left = [infer(ctx, arg, scope) for arg in row["args"]]
+        for item in items:
+            for value, other in zip(left, item["RowExpr"]["args"], strict=True):
+                compare(ctx, value, infer(ctx, other, scope), location)
+        return
+    value = infer(ctx, body["lexpr"], scope)
+    for item in items:
+        compare(ctx, value, infer(ctx, item, scope), location)
+
+
+def _any(ctx: Inference, body: Node, scope: Scope, location: int) -> None:
+    """`x = ANY (array)`: the elements meet x. An array made by anything but constants and ARRAY[] is plain."""
+    left = infer(ctx, body["lexpr"], scope)
+    right = body["rexpr"]
+    literal = ctx.literals.read(right)
+    if literal is not None:
+        value = ctx.constant_value(right, literal)
+        value.leaves[0].is_array = True
+        compare(ctx, left, value, location)
+    elif "A_ArrayExpr" in right:
+        for element in right["A_ArrayExpr"].get("elements", []):
+            compare(ctx, left, infer(ctx, element, scope), location)
+    else:
+        because = Because("comparing it with the elements of an array", location, "give the array as a parameter")
+        make_plain(infer(ctx, right, scope), because)
+        make_plain(left, because)
+
+
+def _nullif(ctx: Inference, body: Node, scope: Scope, location: int) -> Value:
+    """The server compares the two and shows the first: one form must do for both."""
+    left, right = infer(ctx, body["lexpr"], scope), infer(ctx, body["rexpr"], scope)
+    root = unify(left.var, right.var, Because("comparing it with", location))
+    root.is_compared = True
+    root.one_form = Because("NULLIF", location, "write CASE WHEN col = value THEN NULL ELSE col END")
+    return Value(root, left.leaves + right.leaves, location=location)
+
+
+# --- conditions, branches ----------------------------------------------------------------------------
+
+
+def condition(ctx: Inference, node: Node | None, scope: Scope, what: str) -> None:
+    """A boolean expression (WHERE, ON, HAVING, FILTER ..)."""
+    if node is not None:
+        infer_plain(ctx, node, scope, Because(what, None, "compare it, or test it with IS NULL"))
+
+
+def _boolean(ctx: Inference, body: Node, scope: Scope) -> Value:
+    for arg in body.get("args", []):
+        condition(ctx, arg, scope, "a condition")
+    return plain(location=body.get("location", 0))
+
+
+def _null_test(ctx: Inference, body: Node, scope: Scope) -> Value:
+    value = infer(ctx, body["arg"], scope)
+    for leaf in value.leaves:
+        leaf.is_null_test = leaf.kind is LeafKind.CONSTANT
+    return plain(location=body.get("location", 0))
+
+
+def _joined(ctx: Inference, nodes: list[Node], scope: Scope, what: str, location: int) -> Value:
+    """Branches that flow into one result."""
+    values = [infer(ctx, node, scope) for node in nodes]
+    var = Var()
+    for value in values:
+        var = unify(var, value.var, Because(f"{what} with", location, "give constants in the other branches"))
+    return Value(var, tuple(leaf for value in values for leaf in value.leaves), location=location)
+
+
+def _coalesce(ctx: Inference, body: Node, scope: Scope) -> Value:
+    return _joined(ctx, body.get("args", []), scope, "COALESCE", body.get("location", 0))
+
+
+def _case(ctx: Inference, body: Node, scope: Scope) -> Value:
+    location = body.get("location", 0)
+    whens = [when["CaseWhen"] for when in body.get("args", [])]
+    if "arg" in body:
+        operand = infer(ctx, body["arg"], scope)
+        for when in whens:
+            compare(ctx, operand, infer(ctx, when["expr"], scope), when.get("location", location))
+    else:
+        for when in whens:
+            condition(ctx, when["expr"], scope, "WHEN")
+    results = [when["result"] for when in whens]
+    if "defresult" in body:
+        results.append(body["defresult"])
+    return _joined(ctx, results, scope, "CASE", location)
+
+
+def _cast(ctx: Inference, body: Node, scope: Scope) -> Value:
+    """A cast of a sealed column to its own type is taken away; any other makes it plain."""
+    location = body.get("location", 0)
+    value = infer(ctx, body["arg"], scope)
+    sealed = value.var.find().sealed
+    if sealed is not None and value.direct is not None:
+        found = ctx.literals.type_of(body["typeName"])
+        own = sealed.rule.type
+        if found is not None and not found[1]:
+            logical = found[0]
+            same = logical.name == own.name or {logical.name, own.name} <= _STRINGS
+            if same and logical.typmod in (-1, own.typmod):
+                _widen(ctx, value.direct, {"TypeCast": body})
+                return value
+    make_plain(value, Because("a cast", location if location >= 0 else None, _APPLICATION))
+    return plain(location=max(location, 0))
+
+
+# --- subqueries, functions ---------------------------------------------------------------------------
+
+
+def _sublink(ctx: Inference, body: Node, scope: Scope) -> Value:
+    kind, location = body.get("subLinkType"), body.get("location", 0)
+    names = body.get("operName")
+    is_equality = names is None or system_name(names, ctx.draft) in EQUALITY
+    if kind in ("ANY_SUBLINK", "ALL_SUBLINK") and is_equality and "testexpr" in body:
+        _compare_columns(ctx, body["testexpr"], body, scope, location)
+        return plain(location=location)
+    outputs = ctx.select(ctx, body["subselect"]["SelectStmt"], scope)
+    if kind == "EXISTS_SUBLINK":
+        return plain(location=location)
+    if kind == "EXPR_SUBLINK" and len(outputs.columns) == 1 and not outputs.is_open:
+        value = outputs.columns[0].value
+        return Value(value.var, value.leaves, location=location)
+    because = Because("this subquery", location, "compare with = or IN")
+    for output in outputs.columns:
+        make_plain(output.value, because)
+    if "testexpr" in body:
+        infer_plain(ctx, body["testexpr"], scope, because)
+    return plain(location=location)
+
+
+def _function(ctx: Inference, body: Node, scope: Scope) -> Value:
+    names, location = names_of(body["funcname"]), body.get("location", 0)
+    _refuse_runner(ctx, names, location)
+    name = system_name(body["funcname"], ctx.draft)
+    args = body.get("args", [])
+    _window(ctx, body.get("over"), scope)
+    condition(ctx, body.get("agg_filter"), scope, "FILTER")
+    for sort in body.get("agg_order", []):
+        _sort_key(ctx, sort, scope)
+    if name in COUNTS and len(args) == 1 and "func_variadic" not in body:
+        value = infer(ctx, args[0], scope)
+        if body.get("agg_distinct"):
+            value.var.find().is_compared = True
+            value.ask(Demand.TOKEN)
+    elif name == "unnest" and (elements := unnested(ctx, args)) is not None:
+        return elements
+    elif name in PASSES and "over" in body and not any("NamedArgExpr" in arg for arg in args):
+        return _passing(ctx, name, args, scope, location)
+    else:
+        word = ".".join(names)
+        because = Because(
+            f"the function {word}()", location, f"select the column and apply {word} in the application"
+        )
+        plain_parts(ctx, args, scope, because)
+        return plain(f"the function {word}()", location)
+    return plain(location=location)
+
+
+def unnested(ctx: Inference, args: list[Node]) -> Value | None:
+    """The elements of an array that is a constant."""
+    literal = ctx.literals.read(args[0]) if len(args) == 1 else None
+    if literal is None:
+        return None
+    value = ctx.constant_value(args[0], literal)
+    value.leaves[0].is_array = True
+    return value
+
+
+def _refuse_runner(ctx: Inference, names: tuple[str, ...], location: int) -> None:
+    bare = names[-1] if names else ""
+    watched = ctx.draft.env.snapshot.watched_functions
+    if bare in RUNNERS or (bare in watched and bare != SET_CONFIG):
+        raise Unsupported(
+            f'the function "{bare}" reads a protected table, or runs SQL that cannot be seen here',
+            hint="query the table itself",
+            position=location,
+        )
+
+
+def _passing(ctx: Inference, name: str, args: list[Node], scope: Scope, location: int) -> Value:
+    """lag, lead and their kin show a value of another row."""
+    shown = [arg for i, arg in enumerate(args) if i in PASSES[name]]
+    for i, arg in enumerate(args):
+        if i not in PASSES[name]:
+            infer_plain(ctx, arg, scope, Because(f"an argument of {name}()", location))
+    return _joined(ctx, shown, scope, f"{name}()", location)
+
+
+def _window(ctx: Inference, over: Node | None, scope: Scope) -> None:
+    if over is None:
+        return
+    for key in over.get("partitionClause", []):
+        grouped_by_token(ctx, infer(ctx, key, scope))
+    for sort in over.get("orderClause", []):
+        _sort_key(ctx, sort, scope)
+    because = Because("a window frame", over.get("location"))
+    plain_parts(ctx, [over.get("startOffset"), over.get("endOffset")], scope, because)
+
+
+def grouped_by_token(ctx: Inference, value: Value) -> None:
+    """A key whose equality the server uses without showing it."""
+    value.var.find().is_compared = True
+    value.ask(Demand.TOKEN)
+
+
+def sorting(location: int | None) -> Because:
+    return Because("sorting by it", location, "sort in the application, or by another column")
+
+
+def _sort_key(ctx: Inference, sort: Node, scope: Scope) -> None:
+    infer_plain(ctx, sort["SortBy"]["node"], scope, sorting(None))
+
+
+def named_window(ctx: Inference, body: Node, scope: Scope) -> None:
+    _window(ctx, body, scope)
+
+
+HANDLERS: Final[dict[str, Callable[[Inference, Node, Scope], Value]]] = {
+    "ColumnRef": _column,
+    "A_Indirection": _indirection,
+    "A_Expr": _operation,
+    "BoolExpr": _boolean,
+    "NullTest": _null_test,
+    "CoalesceExpr": _coalesce,
+    "CaseExpr": _case,
+    "TypeCast": _cast,
+    "SubLink": _sublink,
+    "FuncCall": _function,
+}

@@ -1,0 +1,118 @@
+"""GROUP BY and DISTINCT over sealed columns.
+
+Deterministic cells group as they are. Of randomised ones the token groups, but then the cell itself cannot be
+shown beside it; except where the keys hold a unique key of the same row: then each group (or duplicate) is of
+one row, and its cell needs no comparing at all. One reason to change: what may be grouped.
+"""
+
+from __future__ import annotations
+
+from proxy.errors import Unsupported
+from proxy.sql.context import Inference, Outputs
+from proxy.sql.expressions import grouped_by_token, infer, nodes_within
+from proxy.sql.outputs import named_output
+from proxy.sql.scopes import Found, Origin, Scope, resolve
+from proxy.sql.spans import Node
+from proxy.sql.types import Because, Value, is_deterministic, make_plain
+
+
+def group_by(ctx: Inference, body: Node, scope: Scope, outputs: Outputs) -> None:
+    keys: list[Value] = []
+    shown: list[Value] = []  # keys that are outputs at the same time
+    for node in body.get("groupClause", []):
+        if "GroupingSet" in node:
+            _grouping_set(ctx, node, scope, outputs)
+            continue
+        output = None if _is_input(node, scope) else named_output(ctx, node, outputs)
+        if output is not None:
+            shown.append(output.value)
+        else:
+            keys.append(infer(ctx, node, scope))
+    for value in keys:
+        if not _is_one_row(value, keys + shown):
+            grouped_by_token(ctx, value)
+            _refuse_shown(value, outputs)
+    for value in shown:
+        if not _is_one_row(value, keys + shown):
+            _compare_cells(value, "GROUP BY of a shown column")
+
+
+def _is_input(node: Node, scope: Scope) -> bool:
+    """GROUP BY takes a bare name for a column of the FROM clause first."""
+    fields = node.get("ColumnRef", {}).get("fields", [])
+    if len(fields) != 1 or "String" not in fields[0]:
+        return False
+    name = fields[0]["String"].get("sval", "")
+    found = resolve(scope, (name,), node["ColumnRef"].get("location", 0))
+    return isinstance(found, Found) and found.scope is scope.home
+
+
+def _grouping_set(ctx: Inference, node: Node, scope: Scope, outputs: Outputs) -> None:
+    location = node["GroupingSet"].get("location")
+    because = Because("GROUPING SETS, ROLLUP or CUBE", location, "group by one list of columns")
+    for part in nodes_within(node["GroupingSet"].get("content", [])):
+        if "GroupingSet" in part:
+            _grouping_set(ctx, part, scope, outputs)
+            continue
+        rows = part["RowExpr"].get("args", []) if "RowExpr" in part else [part]
+        for item in rows:
+            output = None if _is_input(item, scope) else named_output(ctx, item, outputs)
+            make_plain(output.value if output is not None else infer(ctx, item, scope), because)
+
+
+def distinct(ctx: Inference, body: Node, scope: Scope, outputs: Outputs) -> None:
+    clause = body.get("distinctClause")
+    if clause is None:
+        return
+    nodes = [node for node in clause if node]
+    for node in nodes:
+        output = named_output(ctx, node, outputs)
+        because = Because("DISTINCT ON", None, "use GROUP BY")
+        make_plain(output.value if output is not None else infer(ctx, node, scope), because)
+    if not nodes:
+        values = [output.value for output in outputs.columns]
+        for value in values:
+            if not _is_one_row(value, values):
+                _compare_cells(value, "DISTINCT")
+
+
+def _compare_cells(value: Value, word: str) -> None:
+    root = value.var.find()
+    if root.plain is None:
+        root.is_compared = True
+        hint = "use deterministic mode, or add the primary key of the same table"
+        root.one_form = Because(word, value.location, hint)
+
+
+def _refuse_shown(key: Value, outputs: Outputs) -> None:
+    """The token groups; the cell of a group is not one value for the server."""
+    sealed, leaf = key.var.find().sealed, key.direct
+    if sealed is None or leaf is None or leaf.column is None or is_deterministic(sealed):
+        return
+    for output in outputs.columns:
+        shown = output.value.direct
+        if shown is not None and shown.column is leaf.column:
+            raise Unsupported(
+                f"{sealed.rule.label} is encrypted at random: it can be grouped by, but not shown beside it",
+                column=sealed.rule.label,
+                hint="add the table's primary key to GROUP BY, or select only aggregates",
+                position=leaf.location,
+            )
+
+
+def _is_one_row(value: Value, keys: list[Value]) -> bool:
+    """True where the keys tell the very row that the value is a column of."""
+    if value.direct is None or value.direct.column is None:
+        return False
+    return any(_has_unique_key(origin, keys) for origin, _ in value.direct.column.bases)
+
+
+def _has_unique_key(origin: Origin, keys: list[Value]) -> bool:
+    names = {
+        base.name
+        for key in keys
+        if key.direct is not None and key.direct.column is not None
+        for there, base in key.direct.column.bases
+        if there is origin and base.not_null
+    }
+    return any(names.issuperset(unique) for unique in origin.relation.unique_columns if unique)

@@ -1,0 +1,50 @@
+"""The output columns of a query: what the query around it sees of them, and what ordinals and names mean.
+
+One reason to change: how an output column is named from outside.
+"""
+
+from __future__ import annotations
+
+from proxy.errors import Unsupported
+from proxy.sql import tenancy
+from proxy.sql.context import Inference, Output, Outputs
+from proxy.sql.scopes import Column
+from proxy.sql.spans import Node
+from proxy.sql.types import Demand
+
+
+def shown_columns(ctx: Inference, outputs: Outputs, names: list[str]) -> list[Column]:
+    """A query's columns as the query around it sees them, renamed by an alias list."""
+    columns = []
+    for i, output in enumerate(outputs.columns):
+        columns.append(_shown(ctx, output, names[i] if i < len(names) else output.name))
+    return columns
+
+
+def _shown(ctx: Inference, output: Output, name: str) -> Column:
+    value = output.value
+    value.ask(Demand.CELL)
+    column = Column(name, None, value.var, proof=tenancy.output_proof(ctx, value))
+    if value.direct is not None and value.direct.column is not None:
+        column.bases, column.values = value.direct.column.bases, value.direct.column.values
+    elif output.values is not None:
+        column.values = output.values
+    return column
+
+
+def named_output(ctx: Inference, node: Node, outputs: Outputs) -> Output | None:
+    """The output that an ORDER BY (or GROUP BY) item names by ordinal or by name."""
+    constant = node.get("A_Const", {})
+    if "ival" in constant:
+        ctx.draft.pin(constant.get("location", 0))
+        place = constant["ival"].get("ival", 0)
+        if outputs.is_open and any(o.value.var.find().sealed for o in outputs.columns):
+            raise Unsupported("an ordinal beside a * that is not known", hint="write the column's name")
+        return outputs.columns[place - 1] if 1 <= place <= len(outputs.columns) else None
+    fields = node.get("ColumnRef", {}).get("fields", [])
+    if len(fields) == 1 and "String" in fields[0]:
+        name = fields[0]["String"].get("sval", "")
+        named = [output for output in outputs.columns if output.name == name]
+        sealed = [output for output in named if output.value.var.find().sealed]
+        return sealed[0] if sealed else named[0] if named else None
+    return None

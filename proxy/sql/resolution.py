@@ -1,0 +1,303 @@
+"""From inferred types to a plan: for each sealed class its rights, its tenant, and the edits of its leaves.
+
+By now every expression that may be sealed is in a class with its column, and each leaf knows whether its cell or
+its token is needed. One reason to change: what is written for a leaf.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.errors import DatatypeMismatch, NotAllowed, PgsealError, TenantUnknown, Unsupported
+from proxy.rules import Compare, Read, Storage
+from proxy.sql import tenancy
+from proxy.sql.catalog import SealedColumn
+from proxy.sql.context import Inference
+from proxy.sql.lexer import Kind as Token
+from proxy.sql.literals import fits, is_bare, is_null, params_of
+from proxy.sql.plan import Access, Edit, Slot, TenantOf, Use
+from proxy.sql.scopes import Origin
+from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, refused
+from proxy.values.constants import Expr
+
+TOKEN_OF: Final = {
+    Storage.BYTEA: (b"substring(", b" from 10 for 15)"),
+    Storage.TEXT: (b"substr(", b',13,20) COLLATE "C"'),
+}
+
+
+@dataclass(slots=True)
+class Resolution:
+    """`tokens` are the slots of parameters that were already made as tokens; they are used again."""
+
+    ctx: Inference
+    accesses: dict[str, Access] = field(default_factory=dict)
+    read_tenants: list[TenantOf] = field(default_factory=list)
+    tokens: dict[tuple[object, ...], int] = field(default_factory=dict)
+    edits: list[Edit] = field(default_factory=list)
+
+    def run(self) -> None:
+        classes: dict[int, list[Leaf]] = defaultdict(list)
+        roots: dict[int, Var] = {}
+        for leaf in self.ctx.leaves:
+            root = leaf.var.find()
+            if root.sealed is not None:
+                classes[id(root)].append(leaf)
+                roots[id(root)] = root
+        for key, leaves in classes.items():
+            self._resolve(roots[key], leaves)
+        for column in self.ctx.written:
+            if self.ctx.draft.env.role.read is Read.DENY:
+                raise self._not_allowed(column, None)
+            self._note(column, writes=True)
+        self._check_strangers(bool(classes) or self.ctx.is_protected)
+        self.edits += self.ctx.edits
+        if self.ctx.draft.is_extended:
+            self._parameters()
+
+    # --- one class -----------------------------------------------------------------------------------
+
+    def _resolve(self, root: Var, leaves: list[Leaf]) -> None:
+        column = root.sealed
+        assert column is not None
+        self._check_rights(column, leaves)
+        compares = root.is_compared or any(leaf.demand is Demand.TOKEN for leaf in leaves)
+        proof = None
+        if compares:
+            self._check_comparable(root, column, leaves)
+            proof = tenancy.require_one_tenant(self.ctx, column, leaves)
+        else:
+            proof = tenancy.common_proof(self.ctx, leaves)[0]
+        for target in root.targets:
+            self._check_copies(column, target, leaves)
+        self._note(
+            column,
+            reads=any(leaf.kind is LeafKind.COLUMN and leaf.demand is Demand.CELL for leaf in leaves),
+            writes=bool(root.targets),
+            compares=compares,
+        )
+        for leaf in leaves:
+            if leaf.kind is LeafKind.COLUMN:
+                self._column(column, leaf)
+            else:
+                self._constant(column, leaf, proof)
+
+    def _note(
+        self, column: SealedColumn, *, reads: bool = False, writes: bool = False, compares: bool = False
+    ) -> None:
+        old = self.accesses.get(column.rule.label, Access(column))
+        self.accesses[column.rule.label] = Access(
+            old.column, old.reads or reads, old.writes or writes, old.compares or compares
+        )
+
+    def _check_rights(self, column: SealedColumn, leaves: list[Leaf]) -> None:
+        if self.ctx.draft.env.role.read is not Read.DENY:
+            return
+        used = [leaf for leaf in leaves if leaf.demand is not Demand.ANY]
+        if used:
+            raise self._not_allowed(column, used[0].location)
+
+    def _not_allowed(self, column: SealedColumn, location: int | None) -> NotAllowed:
+        return NotAllowed(
+            f"this log-in may not read, compare or assign {column.rule.label}",
+            column=column.rule.label,
+            hint="name the columns it may read; count and IS NULL are allowed",
+            position=location,
+        )
+
+    def _check_comparable(self, root: Var, column: SealedColumn, leaves: list[Leaf]) -> None:
+        rule, location = column.rule, leaves[0].location
+        if not rule.is_comparable:
+            raise refused(
+                column, "equality", f"give {rule.label} `search: equality` in the rules, and re-encrypt", location
+            )
+        if (rule.compare is Compare.NOCASE) != root.is_folded:
+            hint = "write lower(col) = lower(value)" if rule.compare is Compare.NOCASE else "write col = value"
+            word = "comparing with case" if rule.compare is Compare.NOCASE else "comparing without case"
+            raise refused(column, word, hint, location)
+        has_two = any(leaf.has_two_demands for leaf in leaves)
+        cells = any(leaf.demand is not Demand.TOKEN for leaf in leaves)
+        if is_deterministic(column) or not (has_two or (root.one_form is not None and cells)):
+            return
+        because = root.one_form
+        what = because.what if because is not None else "showing and comparing one expression"
+        hint = because.hint if because is not None else "write the expression twice"
+        raise refused(column, what, hint, location)
+
+    def _check_copies(self, column: SealedColumn, target: Target, leaves: list[Leaf]) -> None:
+        """A cell that is copied stays a cell of its tenant (and, with `bind`, of its row)."""
+        rule = self.ctx.table_rule(column)
+        for leaf in leaves:
+            if leaf.kind is LeafKind.CONSTANT or tenancy.is_circular(leaf) or leaf.demand is Demand.TOKEN:
+                continue
+            origins = {origin for origin, _ in leaf.column.bases} if leaf.column is not None else set()
+            if target.same_row in origins:
+                continue
+            if column.rule.bind:
+                raise refused(
+                    column, "copying it to another row", "it is bound to its row; assign a value", leaf.location
+                )
+            if (rule is not None and tenancy.is_one_tenant(rule)) or self._is_copied_along(target, leaf, origins):
+                continue
+            raise TenantUnknown(
+                f"copying {column.rule.label}: that both rows are of one tenant is not proven",
+                column=column.rule.label,
+                hint="copy the tenant column from the same row, or compare both tenant columns with one constant",
+                position=leaf.location,
+            )
+
+    def _is_copied_along(self, target: Target, leaf: Leaf, origins: set[Origin]) -> bool:
+        if target.same_as is not None and target.same_as in origins:
+            return True
+        proof = tenancy.prove(self.ctx, leaf)
+        return (
+            proof is not None and target.tenant is not None and tenancy.is_equal(self.ctx, proof, target.tenant)
+        )
+
+    # --- leaves --------------------------------------------------------------------------------------
+
+    def _column(self, column: SealedColumn, leaf: Leaf) -> None:
+        if leaf.demand is Demand.CELL:
+            proof = tenancy.prove(self.ctx, leaf)
+            if proof is not None and proof.expr is not None and proof not in self.read_tenants:
+                self.read_tenants.append(proof)
+        before, after = b"", b""
+        if leaf.demand is Demand.TOKEN and not is_deterministic(column):
+            before, after = TOKEN_OF[column.rule.storage]
+        first, last = leaf.inner
+        if first > last:
+            if before:
+                raise refused(column, "comparing a column of *", "name the column", leaf.location)
+            return
+        if leaf.first > leaf.last:
+            raise self._no_text(column, leaf)
+        if before or leaf.first < first:
+            self.edits.append(Edit(leaf.first, first - 1, (before,) if before else ()))
+        if after or last < leaf.last:
+            self.edits.append(Edit(last + 1, leaf.last, (after,) if after else ()))
+
+    def _constant(self, column: SealedColumn, leaf: Leaf, proof: TenantOf | None) -> None:
+        assert leaf.expr is not None
+        if leaf.inserted is None and leaf.first > leaf.last:
+            raise self._no_text(column, leaf)
+        self._check_type(column, leaf)
+        if is_null(leaf.expr):
+            self.edits.append(Edit(leaf.first, leaf.last, (b"NULL",)))
+            return
+        number = self._slot(column, leaf, proof)
+        if leaf.inserted is not None:
+            before, after = leaf.inserted
+            parts: tuple[bytes | int, ...] = (before, number, after)
+            self.edits.append(Edit(leaf.first, leaf.last, tuple(p for p in parts if p != b"")))
+        else:
+            self.edits.append(Edit(leaf.first, leaf.last, (number,)))
+
+    def _no_text(self, column: SealedColumn, leaf: Leaf) -> PgsealError:
+        return refused(
+            column, "an expression whose text could not be told", "write it in a simpler form", leaf.location
+        )
+
+    def _check_type(self, column: SealedColumn, leaf: Leaf) -> None:
+        """What PostgreSQL would not compare with, or assign to, the logical type is its error here too."""
+        logical = column.rule.type
+        is_known = leaf.word == "unknown" and not leaf.is_array_typed
+        if not is_known and leaf.is_array_typed != leaf.is_array:
+            raise DatatypeMismatch(
+                f"{column.rule.label} and this value are of different types (one is an array)",
+                column=column.rule.label,
+                position=leaf.location,
+            )
+        if not fits(leaf.word, logical):
+            raise DatatypeMismatch(
+                f"{column.rule.label} is of type {logical.name} but the expression is of type {leaf.word}",
+                column=column.rule.label,
+                hint="write the value as a quoted string, or cast it to the column's type",
+                position=leaf.location,
+            )
+
+    def _slot(self, column: SealedColumn, leaf: Leaf, proof: TenantOf | None) -> int:
+        assert leaf.expr is not None
+        use = Use.TOKEN if leaf.demand is Demand.TOKEN else Use.CELL
+        tenant = tenancy.written_tenant(self.ctx, column, leaf, proof)
+        bound = self._bound(column, leaf) if use is Use.CELL else ()
+        slot = Slot(leaf.expr, column, use, tenant, leaf.is_array, bound)
+        key = (leaf.expr, column.rule.label, tenant, leaf.is_array)
+        if use is Use.TOKEN and params_of(leaf.expr):
+            if key not in self.tokens:
+                self.tokens[key] = self.ctx.draft.add_slot(slot)
+            return self.tokens[key]
+        return self.ctx.draft.add_slot(slot)
+
+    def _bound(self, column: SealedColumn, leaf: Leaf) -> tuple[Expr, ...]:
+        if not column.rule.bind:
+            return ()
+        targets = leaf.var.find().targets
+        bound = targets[0].bound if len(targets) == 1 else None
+        if bound is None:
+            raise refused(
+                column,
+                "a value without its row's " + ", ".join(column.rule.bind),
+                "give those columns a literal or parameter (or compare them with one) in the same statement",
+                leaf.location,
+            )
+        return bound
+
+    # --- the whole statement -------------------------------------------------------------------------
+
+    def _check_strangers(self, is_protected: bool) -> None:
+        if is_protected and self.ctx.strangers:
+            name, location = self.ctx.strangers[0]
+            raise Unsupported(
+                f'relation "{name}" is not known to pgseal, and the statement names a protected one',
+                hint="if it was made just now, run the statement again in a second",
+                position=location,
+            )
+
+    def _parameters(self) -> None:
+        """A parameter sealed anywhere is sent sealed everywhere; only where it is assigned to a plain column it
+        stays, since there the client asks for plaintext. Judged by tokens, so that none is missed."""
+        draft = self.ctx.draft
+        sealed = self._sealed_params()
+        edited = {ordinal for edit in self.edits for ordinal in range(edit.first, edit.last + 1)}
+        uses = {n: leaf for leaf in self._constants() for n in range(leaf.first, leaf.last + 1)}
+        for ordinal, kind in enumerate(draft.tokens.kinds):
+            if kind != Token.PARAM or ordinal in edited:
+                continue
+            index = int(draft.token_text(ordinal)[1:]) - 1
+            leaf = uses.get(ordinal)
+            if index not in sealed or (leaf is not None and leaf.is_assigned_plain):
+                draft.plain_params.add(index)
+            elif (
+                leaf is not None
+                and leaf.is_null_test
+                and is_bare(leaf.expr)
+                and is_bare(self._expr(sealed[index]))
+            ):
+                self.edits.append(Edit(leaf.first, leaf.last, (sealed[index],)))
+            else:
+                raise self._two_ways(index, draft.slots[sealed[index]].column, ordinal)
+
+    def _sealed_params(self) -> dict[int, int]:
+        """Each sealed parameter with a slot that is NULL exactly where it is."""
+        sealed: dict[int, int] = {}
+        for number, slot in enumerate(self.ctx.draft.slots):
+            for index in params_of(slot.expr):
+                if index not in sealed or is_bare(slot.expr):
+                    sealed[index] = number
+        return sealed
+
+    def _expr(self, slot: int) -> Expr:
+        return self.ctx.draft.slots[slot].expr
+
+    def _constants(self) -> list[Leaf]:
+        return [leaf for leaf in self.ctx.leaves if leaf.kind is LeafKind.CONSTANT]
+
+    def _two_ways(self, index: int, column: SealedColumn, ordinal: int) -> Unsupported:
+        return Unsupported(
+            f"parameter ${index + 1} is a value of {column.rule.label}, which is encrypted, and also plaintext",
+            column=column.rule.label,
+            hint="pass the value twice, as two parameters",
+            position=self.ctx.draft.tokens.starts[ordinal],
+        )

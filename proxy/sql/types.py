@@ -1,0 +1,220 @@
+"""Encryption types: what inference knows of an expression, and how two expressions come to share one type.
+
+Every expression is Plain, Sealed by one column's rule, or not yet known (constants and parameters alone). The
+three are one union-find variable here: whatever flows into, or is compared with, something is *unified* with
+it, and a class that ends without a seal is plain. A *leaf* is a column reference or a constant expression
+inside an expression; only leaves are ever edited, so each leaf carries what is asked of it: any form (a count,
+IS NULL), the cell, or the token. One reason to change: the kinds of encryption type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from proxy.errors import PgsealError, Unsupported
+from proxy.rules import Mode
+from proxy.sql.catalog import SealedColumn
+from proxy.sql.plan import TenantOf
+from proxy.values.constants import Expr
+
+if TYPE_CHECKING:
+    from proxy.sql.scopes import Column, Origin, Scope
+
+
+class Demand(IntEnum):
+    """What the surroundings need of a leaf. ANY: only whether it is NULL."""
+
+    ANY = 0
+    CELL = 1
+    TOKEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """Why an expression has to be plain: words for the message, and where."""
+
+    what: str
+    location: int | None = None
+    hint: str = "select the column and do this in the application"
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """The sealed column an expression is written to, and the tenant of the row it lands in. `rows` has the
+    tenant by (VALUES list, row) where each row brings its own. `same_row` is the row being updated, whose own
+    cells may be copied within it. `why` says why no tenant is known."""
+
+    column: SealedColumn
+    tenant: TenantOf | None = None
+    bound: tuple[Expr, ...] | None = None  # the values of the row's `bind:` columns
+    rows: dict[tuple[int, int], TenantOf] = field(default_factory=dict)
+    same_row: Origin | None = None
+    same_as: Origin | None = None  # a row of the source whose tenant column is copied along
+    why: str = "the statement does not say of which tenant the row is"
+
+
+@dataclass(slots=True, eq=False)
+class Var:
+    """One class of expressions of the same encryption type (the representative, after `find`)."""
+
+    parent: Var | None = None
+    sealed: SealedColumn | None = None
+    plain: Because | None = None
+    is_compared: bool = False  # needs the equality capability and one tenant
+    is_folded: bool = False  # compared without regard to case
+    one_form: Because | None = None  # the cell itself is compared by the server: deterministic mode only
+    has_constants: bool = False
+    targets: list[Target] = field(default_factory=list)
+
+    def find(self) -> Var:
+        root = self
+        while root.parent is not None:
+            root = root.parent
+        node = self
+        while node.parent is not None:
+            node.parent, node = root, node.parent
+        return root
+
+
+class LeafKind(IntEnum):
+    COLUMN = 0
+    CONSTANT = 1
+
+
+@dataclass(slots=True, eq=False)
+class Leaf:
+    """A place that may be edited: tokens first..last (first > last: `*`, which has no text of its own).
+
+    Of a column `inner` is the name alone; what first..last has around it are casts that change nothing.
+
+    `scope` is where a column's name was found, whose WHERE clause can prove its tenant. `row` tells which row
+    of which VALUES list a constant stands in."""
+
+    kind: LeafKind
+    var: Var
+    location: int
+    first: int
+    last: int
+    demand: Demand = Demand.ANY
+    column: Column | None = None
+    scope: Scope | None = None
+    expr: Expr | None = None
+    word: str = "unknown"  # the type word of a constant
+    is_array_typed: bool = False
+    is_array: bool = False
+    is_assigned_plain: bool = False
+    is_null_test: bool = False
+    has_two_demands: bool = False
+    row: tuple[int, int] | None = None
+    inner: tuple[int, int] = (1, 0)
+    inserted: tuple[bytes, bytes] | None = None  # a constant with no text: written before `first`, in these
+
+    def ask(self, demand: Demand) -> None:
+        if Demand.ANY < self.demand != demand > Demand.ANY:
+            self.has_two_demands = True
+        self.demand = max(self.demand, demand)
+
+
+@dataclass(slots=True)
+class Value:
+    """What inference knows of one expression. `direct` is set where it is a column reference and nothing else."""
+
+    var: Var
+    leaves: tuple[Leaf, ...] = ()
+    direct: Leaf | None = None
+    location: int = 0
+
+    def ask(self, demand: Demand) -> None:
+        for leaf in self.leaves:
+            leaf.ask(demand)
+
+
+def plain(what: str = "a plain expression", location: int = 0) -> Value:
+    return Value(Var(plain=Because(what, location)), location=location)
+
+
+def is_same_seal(left: SealedColumn, right: SealedColumn) -> bool:
+    """True where cells of both columns have one context, one form and one index domain, so that either may
+    stand for the other."""
+    a, b = left.rule, right.rule
+    return (a.context, a.mode, a.search, a.compare, a.scope, a.storage, a.type.family, a.key_type) == (
+        b.context,
+        b.mode,
+        b.search,
+        b.compare,
+        b.scope,
+        b.storage,
+        b.type.family,
+        b.key_type,
+    )
+
+
+def unify(left: Var, right: Var, because: Because) -> Var:
+    """Make two expressions one class. Refused where a sealed one would meet a plain or another sealed one."""
+    a, b = left.find(), right.find()
+    if a is b:
+        return a
+    if a.sealed and b.sealed and not is_same_seal(a.sealed, b.sealed):
+        raise refused(
+            a.sealed,
+            f"{because.what} {b.sealed.rule.label}, which is protected differently",
+            "only columns of one context can meet",
+            because.location,
+        )
+    b.parent = a
+    a.sealed = a.sealed or b.sealed
+    a.plain = a.plain or b.plain
+    a.is_compared = a.is_compared or b.is_compared
+    a.is_folded = a.is_folded or b.is_folded
+    a.one_form = a.one_form or b.one_form
+    a.has_constants = a.has_constants or b.has_constants
+    a.targets += b.targets
+    _check(a, because)
+    return a
+
+
+def make_plain(value: Value, because: Because) -> None:
+    """Refuse a sealed expression here, now or whenever it turns out to be one."""
+    root = value.var.find()
+    if root.plain is None:
+        root.plain = because
+    if root.sealed:
+        raise refused(root.sealed, because.what, because.hint, because.location)
+
+
+def _check(root: Var, because: Because) -> None:
+    if root.sealed and root.plain:
+        first = root.plain
+        what = because.what if first.what == "a plain expression" else f"{because.what} {first.what}"
+        location = because.location if because.location is not None else first.location
+        raise refused(root.sealed, what, first.hint, location)
+
+
+def seal(var: Var, column: SealedColumn, because: Because) -> None:
+    unify(Var(sealed=column), var, because)
+
+
+def is_deterministic(column: SealedColumn) -> bool:
+    return column.rule.mode is Mode.DETERMINISTIC
+
+
+def refused(
+    column: SealedColumn, what: str, hint: str, location: int | None, kind: type[PgsealError] = Unsupported
+) -> PgsealError:
+    """The refusal of a construct over a protected column, as an error to raise."""
+    return kind(
+        f"{column.rule.label} is encrypted: {what} is not supported over it",
+        column=column.rule.label,
+        hint=hint,
+        position=location,
+    )
+
+
+def first_sealed(values: Iterable[Value]) -> SealedColumn | None:
+    for value in values:
+        if (column := value.var.find().sealed) is not None:
+            return column
+    return None

@@ -8,7 +8,7 @@ session as an overlay, so that it is usable in the open transaction. One reason 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.errors import PgsealError, SchemaMismatch, Unsupported
@@ -16,7 +16,7 @@ from proxy.rules import TableRule
 from proxy.sql.catalog import Relation
 from proxy.sql.commands import command
 from proxy.sql.ddl_alter import plan_alter
-from proxy.sql.ddl_columns import columns_of, looked_at, refusal, relation_with, seal_column
+from proxy.sql.ddl_columns import columns_of, constraint_refusal, looked_at, refusal, relation_with, seal_column
 from proxy.sql.draft import Draft
 from proxy.sql.names import check_names, check_pin, is_protected, made_in, relation_of, resolve
 from proxy.sql.parse import Node, Statement, relations, strings
@@ -106,7 +106,7 @@ def _seal_table(tree: Node, draft: Draft, made: Relation, rule: TableRule) -> tu
             continue
         seen = looked_at(item, made)
         if seen is not None:
-            raise refusal(seen.rule, "A constraint is not supported", "Leave the encrypted column out of it.")
+            raise constraint_refusal(item.get("Constraint", {}).get("contype", ""), seen.rule)
     seen = looked_at(tree.get("partspec", {}), made)
     if seen is not None:
         raise refusal(seen.rule, "PARTITION BY is not supported", "Partition by a plain column.")
@@ -211,6 +211,10 @@ def _foreign_table(tree: Node, draft: Draft) -> Change:
     return Change()
 
 
+_TABLES: Final = frozenset({"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_FOREIGN_TABLE"})
+_RENAMED_PARTS: Final = frozenset({"OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE"})
+
+
 def _rename(tree: Node, draft: Draft) -> Change:
     env = draft.env
     if tree["renameType"] == "OBJECT_SCHEMA":
@@ -219,15 +223,25 @@ def _rename(tree: Node, draft: Draft) -> Change:
         return Change()
     relation = relation_of(env, tree["relation"])
     if relation is not None and is_protected(relation):
-        if tree["renameType"] not in ("OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE"):
+        if tree["renameType"] not in _RENAMED_PARTS:
             raise _whole(
                 tree["relation"], "RENAME is not supported", "Rename it directly and in the rules at once."
             )
         _check_renamed(tree, relation)
-    elif tree["renameType"] in ("OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_FOREIGN_TABLE"):
+    elif tree["renameType"] in _TABLES:
         schema = relation.schema if relation is not None else made_in(env, tree["relation"])
         _check_becomes(env, schema, tree["newname"])
-    return Change()
+    return Change(made=_renamed(tree, relation)) if relation is not None else Change()
+
+
+def _renamed(tree: Node, relation: Relation) -> tuple[tuple[tuple[str, str], Relation | None], ...]:
+    key, new = (relation.schema, relation.name), tree["newname"]
+    if tree["renameType"] == "OBJECT_COLUMN":
+        columns = tuple(replace(c, name=new) if c.name == tree["subname"] else c for c in relation.columns)
+        return ((key, replace(relation, columns=columns)),)
+    if tree["renameType"] in _TABLES:
+        return ((key, None), ((relation.schema, new), replace(relation, name=new)))
+    return ()
 
 
 def _check_renamed(tree: Node, relation: Relation) -> None:
@@ -273,9 +287,6 @@ def _set_schema(tree: Node, draft: Draft) -> Change:
         )
     _check_becomes(draft.env, tree["newschema"], tree["relation"]["relname"])
     return Change()
-
-
-_TABLES: Final = frozenset({"OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW", "OBJECT_FOREIGN_TABLE"})
 
 
 def _drop(tree: Node, draft: Draft) -> Change:

@@ -18,6 +18,7 @@ from proxy.sql.catalog import Column, Relation, SealedColumn
 from proxy.sql.ddl_columns import (
     check_type,
     column_of,
+    constraint_refusal,
     looked_at,
     refusal,
     relation_with,
@@ -270,14 +271,7 @@ def _add_constraint(alter: _Alter, command: Node, _: tuple[int, int]) -> None:
     seen = looked_at(constraint, alter.relation)
     if seen is None or constraint["contype"] == "CONSTR_NOTNULL":
         return
-    names = {
-        "CONSTR_UNIQUE": "UNIQUE is not supported yet",
-        "CONSTR_PRIMARY": "PRIMARY KEY is not supported",
-        "CONSTR_FOREIGN": "FOREIGN KEY is not supported",
-        "CONSTR_CHECK": "CHECK is not supported",
-    }
-    what = names.get(constraint["contype"], "This constraint is not supported")
-    raise refusal(seen.rule, what, "Leave the encrypted column out of it.")
+    raise constraint_refusal(constraint["contype"], seen.rule)
 
 
 def _drop_constraint(alter: _Alter, command: Node, _: tuple[int, int]) -> None:

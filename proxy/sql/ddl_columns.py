@@ -110,7 +110,10 @@ def check_type(rule: ColumnRule, type_name: Node) -> None:
 # --- definitions -------------------------------------------------------------------------------------
 
 _REFUSED: Final = {
-    "CONSTR_UNIQUE": ("UNIQUE is not supported yet", "Make a unique index on the token expression directly."),
+    "CONSTR_UNIQUE": (
+        "UNIQUE is not supported yet",
+        "Leave it out, or make the index that `pgseal check` prints.",
+    ),
     "CONSTR_PRIMARY": ("PRIMARY KEY is not supported", "Use a plain key column."),
     "CONSTR_FOREIGN": ("REFERENCES is not supported", "Refer to a plain key column."),
     "CONSTR_CHECK": ("CHECK is not supported", "Check the value in the application."),
@@ -147,8 +150,12 @@ def _constraint(spans: Spans, constraint: Node, rule: ColumnRule) -> list[Edit]:
         return []
     if kind == "CONSTR_DEFAULT":
         return _default(spans, constraint, rule)
-    what, hint = _REFUSED.get(kind, ("This constraint is not supported", "Leave it out."))
-    raise refusal(rule, what, hint)
+    raise constraint_refusal(kind, rule)
+
+
+def constraint_refusal(kind: str, rule: ColumnRule) -> PgsealError:
+    what, hint = _REFUSED.get(kind, ("This constraint is not supported", "Leave the encrypted column out of it."))
+    return refusal(rule, what, hint)
 
 
 def _default(spans: Spans, constraint: Node, rule: ColumnRule) -> list[Edit]:

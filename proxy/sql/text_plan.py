@@ -212,7 +212,7 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
         return plan_ddl(statement, draft, (first, last)), names
     if entry.watched is Watched.REFUSED and names:
         raise refuse(statement, _shown(names))
-    if statement.name == "DoStmt" and _names_in_code(statement, watch):
+    if statement.name in ("DoStmt", "CallStmt") and _names_in_code(statement, watch):
         raise refuse(statement, "a protected relation")
     check_names(statement.tree, draft.env)
     return plan_command(statement, draft), names

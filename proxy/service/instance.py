@@ -28,7 +28,7 @@ class Instance:
     """`name` is [a-z0-9]{8}; the keys are 32 bytes each."""
 
     name: str
-    audit_root: bytes = field(repr=False)
+    audit_root: bytearray = field(repr=False)
     rules_lock: bytes = field(repr=False)
     fingerprint: bytes = field(repr=False)
 
@@ -88,4 +88,4 @@ async def load(state: Path, kms: dict[str, Kms], realm: bytes) -> Instance:
     keys = []
     for purpose, each in zip(PURPOSES, sealed, strict=True):
         keys.append(bytes(await kms[alias].unwrap(each, context(realm, purpose))))
-    return Instance(name, *keys)
+    return Instance(name, bytearray(keys[0]), keys[1], keys[2])

@@ -40,12 +40,14 @@ class Outputs:
 
 @dataclass(slots=True, eq=False)
 class Inference:
-    """`select` infers a query (it is handed in, since expressions hold queries and queries expressions).
+    """`infer`, `select` and `write` infer an expression, a query, a DML statement (handed in, since each may hold
+    the others).
     `strangers` are relations that the snapshot does not have, with where they were named."""
 
     draft: Draft
     spans: Spans
     literals: Literals
+    infer: Callable[[Inference, Node, Scope], Value]
     select: Callable[[Inference, Node, Scope | None], Outputs]
     write: Callable[[Inference, Node, Scope | None], Outputs]
     leaves: list[Leaf] = field(default_factory=list)
@@ -143,7 +145,7 @@ class Inference:
             return Var(sealed=column.sealed)
         root = column.var.find() if column.var is not None else None
         if root is None or root.plain is not None:
-            return Var(plain=Because("a plain expression", location))
+            return Var(plain=Because("a plain column", location))
         if root.sealed is not None and not root.has_constants:
             return Var(sealed=root.sealed)
         return root

@@ -17,11 +17,28 @@ from proxy.sql.types import Leaf, LeafKind, Var
 
 def missing_defaults(into: Written, given: list[str]) -> list[tuple[str, SealedColumn]]:
     sealed = into.relation.sealed if into.relation is not None else {}
-    return [
-        (name, column)
-        for name, column in sealed.items()
-        if name not in given and column.rule.has_default and column.rule.default is not None
-    ]
+    return [(name, column) for name, column in sealed.items() if name not in given and _has_default(column)]
+
+
+def _has_default(column: SealedColumn) -> bool:
+    return column.rule.has_default and column.rule.default is not None
+
+
+def refuse_hidden(ctx: Inference, into: Written) -> None:
+    """A view may leave out a column with a default, to which a statement on the view cannot give it."""
+    relation = into.relation
+    if relation is None or relation.kind != "v":
+        return
+    shown = {column.attnum for column in relation.sealed.values()}
+    for oid in {column.relation_oid for column in relation.sealed.values()}:
+        base = ctx.draft.env.snapshot.by_oid.get(oid)
+        for column in base.sealed.values() if base is not None else ():
+            if column.attnum not in shown and _has_default(column):
+                raise Unsupported(
+                    f"{column.rule.label} has a default in the rules, which view {relation.name} does not show",
+                    column=column.rule.label,
+                    hint="insert into the table itself",
+                )
 
 
 def refuse_missing(into: Written, given: list[str]) -> None:

@@ -11,14 +11,25 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proxy.errors import Unsupported
+from proxy.sql.comparisons import (
+    EQUALITY,
+    STRINGS,
+    any_of,
+    compare,
+    compare_columns,
+    compare_nodes,
+    in_list,
+    nullif,
+    widen,
+)
 from proxy.sql.context import Inference
 from proxy.sql.literals import names_of, system_name
 from proxy.sql.scopes import Found, Row, Scope, resolve
 from proxy.sql.spans import Node
 from proxy.sql.types import (
+    APPLICATION,
     Because,
     Demand,
-    Leaf,
     LeafKind,
     Value,
     Var,
@@ -28,15 +39,11 @@ from proxy.sql.types import (
 )
 from proxy.sql.watch import RUNNERS, SET_CONFIG
 
-EQUALITY: Final = frozenset({"=", "<>", "!="})
 COUNTS: Final = frozenset({"count"})
 PASSES: Final = {"lag": (0, 2), "lead": (0, 2), "first_value": (0,), "last_value": (0,), "nth_value": (0,)}
-_FOLDS: Final = frozenset({"lower", "upper"})
-_STRINGS: Final = frozenset({"text", "varchar"})
 _CONSTANTS: Final = frozenset(
     {"A_Const", "ParamRef", "TypeCast", "FuncCall", "A_Expr", "CoalesceExpr", "A_ArrayExpr"}
 )
-_APPLICATION: Final = "select the column and do this in the application"
 _KIND_WORDS: Final = {
     "AEXPR_LIKE": "LIKE",
     "AEXPR_ILIKE": "ILIKE",
@@ -155,98 +162,7 @@ def _indirection(ctx: Inference, body: Node, scope: Scope) -> Value:
     return plain()
 
 
-# --- comparisons -------------------------------------------------------------------------------------
-
-
-def compare(ctx: Inference, left: Value, right: Value, location: int) -> None:
-    """Both sides of an equality: one type, and both as tokens."""
-    root = unify(left.var, right.var, Because("comparing it with", location, "compare it with a constant"))
-    root.is_compared = True
-    for value in (left, right):
-        value.ask(Demand.TOKEN)
-
-
-def _compare_nodes(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> None:
-    a, b = left.get("RowExpr"), right.get("RowExpr")
-    if a is not None and b is not None and len(a.get("args", [])) == len(b.get("args", [])):
-        for one, other in zip(a.get("args", []), b.get("args", []), strict=True):
-            _compare_nodes(ctx, one, other, scope, location)
-    elif a is not None and "SubLink" in right and _is_scalar(right["SubLink"]):
-        _compare_columns(ctx, left, right["SubLink"], scope, location)
-    elif not _compare_folded(ctx, left, right, scope, location):
-        compare(ctx, infer(ctx, left, scope), infer(ctx, right, scope), location)
-
-
-def _is_scalar(body: Node) -> bool:
-    return body.get("subLinkType") == "EXPR_SUBLINK"
-
-
-def _compare_columns(ctx: Inference, left: Node, sublink: Node, scope: Scope, location: int) -> None:
-    """One expression, or a row of them, against the columns of a subquery."""
-    row = left.get("RowExpr")
-    values = [infer(ctx, arg, scope) for arg in (row.get("args", []) if row is not None else [left])]
-    outputs = ctx.select(ctx, sublink["subselect"]["SelectStmt"], scope)
-    if len(outputs.columns) != len(values) or outputs.is_open:
-        because = Because("comparing it with a row of another size", location)
-        for value in [*values, *(output.value for output in outputs.columns)]:
-            make_plain(value, because)
-        return
-    for value, output in zip(values, outputs.columns, strict=True):
-        compare(ctx, value, output.value, location)
-
-
-def _compare_folded(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> bool:
-    """`lower(c) = lower(x)` (or upper on both sides) of a column with `compare: nocase`; False: not this form."""
-    a, b = _folded(ctx, left), _folded(ctx, right)
-    if a is None or b is None or a[0] != b[0]:
-        return False
-    columns = [_folded_column(ctx, node, arg, scope) for node, (_, arg) in ((left, a), (right, b))]
-    if all(column is None for column in columns):
-        return False
-    sides = [c or infer(ctx, node, scope) for c, node in zip(columns, (left, right), strict=True)]
-    compare(ctx, sides[0], sides[1], location)
-    sides[0].var.find().is_folded = True
-    return True
-
-
-def _folded(ctx: Inference, node: Node) -> tuple[str, Node] | None:
-    body = node.get("FuncCall")
-    if (
-        body is None
-        or len(body.get("args", [])) != 1
-        or body.keys() - {"funcname", "args", "funcformat", "location"}
-    ):
-        return None
-    name = system_name(body["funcname"], ctx.draft)
-    return (name, body["args"][0]) if name in _FOLDS else None
-
-
-def _folded_column(ctx: Inference, node: Node, arg: Node, scope: Scope) -> Value | None:
-    """The sealed nocase column within lower(..): one leaf, whose tokens are the whole call's but the name's own."""
-    inner = arg
-    while "TypeCast" in inner and _is_string_type(ctx, inner["TypeCast"]["typeName"]):
-        inner = inner["TypeCast"]["arg"]
-    body = inner.get("ColumnRef")
-    if body is None or any("A_Star" in part for part in body["fields"]):
-        return None
-    found = resolve(scope, names_of(body["fields"]), body.get("location", 0))
-    if not isinstance(found, Found) or found.column.sealed is None:
-        return None
-    value = ctx.column_value(found.column, found.scope, inner, body.get("location", 0))
-    _widen(ctx, value.leaves[0], node)
-    return value
-
-
-def _is_string_type(ctx: Inference, name: Node) -> bool:
-    found = ctx.literals.type_of(name)
-    return found is not None and found[0].name in _STRINGS and found[0].typmod == -1 and not found[1]
-
-
-def _widen(ctx: Inference, leaf: Leaf, outer: Node) -> None:
-    """The leaf stands for all of `outer`, of which only its own name will stay."""
-    first, last = ctx.span(outer)
-    known = first <= last and leaf.first <= leaf.last
-    leaf.first, leaf.last = (first, last) if known else (1, 0)
+# --- operators ---------------------------------------------------------------------------------------
 
 
 def _operation(ctx: Inference, body: Node, scope: Scope) -> Value:
@@ -254,13 +170,13 @@ def _operation(ctx: Inference, body: Node, scope: Scope) -> Value:
     name = system_name(body.get("name", []), ctx.draft)
     match kind:
         case "AEXPR_OP" | "AEXPR_DISTINCT" | "AEXPR_NOT_DISTINCT" if name in EQUALITY and "lexpr" in body:
-            _compare_nodes(ctx, body["lexpr"], body["rexpr"], scope, location)
+            compare_nodes(ctx, body["lexpr"], body["rexpr"], scope, location)
         case "AEXPR_IN" if name in EQUALITY:
-            _in_list(ctx, body, scope, location)
+            in_list(ctx, body, scope, location)
         case "AEXPR_OP_ANY" | "AEXPR_OP_ALL" if name in EQUALITY:
-            _any(ctx, body, scope, location)
+            any_of(ctx, body, scope, location)
         case "AEXPR_NULLIF" if name in EQUALITY:
-            return _nullif(ctx, body, scope, location)
+            return nullif(ctx, body, scope, location)
         case _:
             word = _KIND_WORDS.get(kind) or "the operator " + ".".join(names_of(body.get("name", [])))
             because = Because(word, location, _hint_for(word))
@@ -274,49 +190,8 @@ def _hint_for(word: str) -> str:
     return (
         "only = and <> are offered"
         if word.startswith("the operator") or word in _KIND_WORDS.values()
-        else _APPLICATION
+        else APPLICATION
     )
-
-
-def _in_list(ctx: Inference, body: Node, scope: Scope, location: int) -> None:
-    items = body["rexpr"]["List"].get("items", [])
-    row = body["lexpr"].get("RowExpr")
-    if row is not None and all(len(i.get("RowExpr", {}).get("args", [])) == len(row["args"]) for i in items):
-        left = [infer(ctx, arg, scope) for arg in row["args"]]
-        for item in items:
-            for value, other in zip(left, item["RowExpr"]["args"], strict=True):
-                compare(ctx, value, infer(ctx, other, scope), location)
-        return
-    value = infer(ctx, body["lexpr"], scope)
-    for item in items:
-        compare(ctx, value, infer(ctx, item, scope), location)
-
-
-def _any(ctx: Inference, body: Node, scope: Scope, location: int) -> None:
-    """`x = ANY (array)`: the elements meet x. An array made by anything but constants and ARRAY[] is plain."""
-    left = infer(ctx, body["lexpr"], scope)
-    right = body["rexpr"]
-    literal = ctx.literals.read(right)
-    if literal is not None:
-        value = ctx.constant_value(right, literal)
-        value.leaves[0].is_array = True
-        compare(ctx, left, value, location)
-    elif "A_ArrayExpr" in right:
-        for element in right["A_ArrayExpr"].get("elements", []):
-            compare(ctx, left, infer(ctx, element, scope), location)
-    else:
-        because = Because("comparing it with the elements of an array", location, "give the array as a parameter")
-        make_plain(infer(ctx, right, scope), because)
-        make_plain(left, because)
-
-
-def _nullif(ctx: Inference, body: Node, scope: Scope, location: int) -> Value:
-    """The server compares the two and shows the first: one form must do for both."""
-    left, right = infer(ctx, body["lexpr"], scope), infer(ctx, body["rexpr"], scope)
-    root = unify(left.var, right.var, Because("comparing it with", location))
-    root.is_compared = True
-    root.one_form = Because("NULLIF", location, "write CASE WHEN col = value THEN NULL ELSE col END")
-    return Value(root, left.leaves + right.leaves, location=location)
 
 
 # --- conditions, branches ----------------------------------------------------------------------------
@@ -380,11 +255,11 @@ def _cast(ctx: Inference, body: Node, scope: Scope) -> Value:
         own = sealed.rule.type
         if found is not None and not found[1]:
             logical = found[0]
-            same = logical.name == own.name or {logical.name, own.name} <= _STRINGS
+            same = logical.name == own.name or {logical.name, own.name} <= STRINGS
             if same and logical.typmod in (-1, own.typmod):
-                _widen(ctx, value.direct, {"TypeCast": body})
+                widen(ctx, value.direct, {"TypeCast": body})
                 return value
-    make_plain(value, Because("a cast", location if location >= 0 else None, _APPLICATION))
+    make_plain(value, Because("a cast", location if location >= 0 else None, APPLICATION))
     return plain(location=max(location, 0))
 
 
@@ -396,7 +271,7 @@ def _sublink(ctx: Inference, body: Node, scope: Scope) -> Value:
     names = body.get("operName")
     is_equality = names is None or system_name(names, ctx.draft) in EQUALITY
     if kind in ("ANY_SUBLINK", "ALL_SUBLINK") and is_equality and "testexpr" in body:
-        _compare_columns(ctx, body["testexpr"], body, scope, location)
+        compare_columns(ctx, body["testexpr"], body, scope, location)
         return plain(location=location)
     outputs = ctx.select(ctx, body["subselect"]["SelectStmt"], scope)
     if kind == "EXISTS_SUBLINK":

@@ -13,6 +13,7 @@ from proxy.sql import queries, writes
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference, Outputs
 from proxy.sql.draft import Draft
+from proxy.sql.expressions import infer
 from proxy.sql.literals import Literals
 from proxy.sql.params import finish_params
 from proxy.sql.plan import Edit, Kind, ResultColumn, StatementPlan
@@ -45,7 +46,7 @@ def _plan(tree: Node, draft: Draft) -> StatementPlan:
     if kind not in TAGS:
         raise Unsupported(f"this statement ({kind}) over a protected table is not supported", hint="write DML")
     spans = Spans(draft)
-    ctx = Inference(draft, spans, Literals(draft, spans), queries.select, writes.write)
+    ctx = Inference(draft, spans, Literals(draft, spans), infer, queries.select, writes.write)
     is_dml = kind != "SelectStmt"
     outputs = writes.write(ctx, tree, None) if is_dml else queries.select(ctx, body, None)
     has_rows = not is_dml or "returningClause" in body

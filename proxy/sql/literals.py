@@ -15,13 +15,10 @@ from typing import Any, Final
 from proxy.errors import ConfigError
 from proxy.sql.draft import Draft
 from proxy.sql.spans import Node, Spans
-from proxy.values import constants, registry
+from proxy.values import registry
 from proxy.values.base import LogicalType
-from proxy.values.constants import ArrayOf, Call, Cast, Const, Expr, Lifted, Param
+from proxy.values.constants import LISTED, ArrayOf, Call, Cast, Const, Expr, Lifted, Param
 
-LISTED = getattr(
-    constants, "LISTED", frozenset({("lower", 1), ("upper", 1), ("||", 2), ("coalesce", 2), ("-", 1)})
-)
 _INTEGERS: Final = frozenset({"int2", "int4", "int8"})
 _NUMBERS: Final = frozenset({"numeric", "float4", "float8"})
 _STRINGS: Final = frozenset({"text", "varchar"})

@@ -76,7 +76,8 @@ class Cte:
 @dataclass(slots=True, eq=False)
 class Scope:
     """One query level. `merged` are the columns of JOIN USING, which a bare name means before any item's.
-    `proofs` are the tenants that its WHERE clause proves; a JOIN's own scope shares those of its `owner`."""
+    `proofs` are the tenants that its WHERE clause proves, `same_tenant` pairs of origins whose second has the
+    tenant of the first; a JOIN's own scope shares those of its `owner`."""
 
     parent: Scope | None = None
     items: list[Item] = field(default_factory=list)

@@ -127,6 +127,8 @@ class Spans:
         last = first
         while self.text(last + 1) == b".":
             last += 2
+        if self.text(last + 1) == b"uescape":
+            raise NoSpan
         return first, last
 
     def _field(self, body: Node) -> Span:

@@ -19,7 +19,7 @@ from proxy.rules import Scope as IndexScope
 from proxy.sql import catalog
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference
-from proxy.sql.literals import fits, names_of, system_name
+from proxy.sql.literals import fits, is_null, names_of, system_name
 from proxy.sql.plan import TenantOf
 from proxy.sql.scopes import Found, Origin, Scope, resolve
 from proxy.sql.spans import Node
@@ -70,7 +70,9 @@ def _take(ctx: Inference, node: Node, scope: Scope, only: frozenset[Origin] | No
         return
     left, right = _tenants_of(body["lexpr"], scope), _tenants_of(body["rexpr"], scope)
     if left and right:
-        scope.home.same_tenant += [(a, b) for a, _ in left for b, _ in right if _may(a, only) and _may(b, only)]
+        pairs = [(a, b) for a, _ in left for b, _ in right]
+        pairs += [(b, a) for a, b in pairs]
+        scope.home.same_tenant += [(a, b) for a, b in pairs if _may(b, only)]
         return
     for origins, other in ((left, body["rexpr"]), (right, body["lexpr"])):
         for origin, column in origins:
@@ -101,7 +103,7 @@ def tenant_bases(bases: tuple[tuple[Origin, catalog.Column], ...]) -> list[tuple
 def constant_tenant(ctx: Inference, node: Node, column: catalog.Column) -> TenantOf | None:
     """The tenant that a constant written for (or compared with) the tenant column stands for."""
     literal = ctx.literals.read(node)
-    if literal is None or literal.is_array:
+    if literal is None or literal.is_array or is_null(literal.expr):
         return None
     logical = registry.type_from_oid(column.type_oid)
     if logical is None or not fits(literal.word, logical):
@@ -131,21 +133,20 @@ def prove(ctx: Inference, leaf: Leaf) -> TenantOf | None:
 def proven(scope: Scope, origin: Origin) -> TenantOf | None:
     """The tenant that a level's conjuncts prove of an origin, over `tenant = tenant` too."""
     for known, proofs in scope.home.proofs.items():
-        if proofs and is_linked(scope, origin, known):
+        if proofs and is_linked(scope, known, origin):
             return proofs[0]
     return None
 
 
 def is_linked(scope: Scope, left: Origin, right: Origin) -> bool:
-    """True where the statement compares the tenant columns of two origins, directly or over others."""
+    """True where rows of `right` are kept only with the tenant of a row of `left`, directly or over others."""
     seen, ahead = {left}, [left]
     while ahead:
         current = ahead.pop()
-        for a, b in scope.home.same_tenant:
-            for here, there in ((a, b), (b, a)):
-                if here is current and there not in seen:
-                    seen.add(there)
-                    ahead.append(there)
+        for here, there in scope.home.same_tenant:
+            if here is current and there not in seen:
+                seen.add(there)
+                ahead.append(there)
     return right in seen
 
 

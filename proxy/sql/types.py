@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import PgsealError, Unsupported
 from proxy.rules import Mode
@@ -32,13 +32,16 @@ class Demand(IntEnum):
     TOKEN = 2
 
 
+APPLICATION: Final = "select the column and do this in the application"
+
+
 @dataclass(frozen=True, slots=True)
 class Because:
     """Why an expression has to be plain: words for the message, and where."""
 
     what: str
     location: int | None = None
-    hint: str = "select the column and do this in the application"
+    hint: str = APPLICATION
 
 
 @dataclass(slots=True, eq=False)
@@ -188,9 +191,9 @@ def make_plain(value: Value, because: Because) -> None:
 def _check(root: Var, because: Because) -> None:
     if root.sealed and root.plain:
         first = root.plain
-        what = because.what if first.what == "a plain expression" else f"{because.what} {first.what}"
         location = because.location if because.location is not None else first.location
-        raise refused(root.sealed, what, first.hint, location)
+        hint = because.hint if because.hint != APPLICATION else first.hint
+        raise refused(root.sealed, f"{because.what} {first.what}", hint, location)
 
 
 def seal(var: Var, column: SealedColumn, because: Because) -> None:

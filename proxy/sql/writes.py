@@ -107,6 +107,7 @@ def _insert(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
     source = _Source()
     if into.relation is not None and into.relation.sealed:
         assignments.check_view(into)
+        defaults.refuse_hidden(ctx, into)
     if query is None:
         defaults.insert_defaults(ctx, body, into)
     elif "valuesLists" in query and not query.keys() - _VALUES_ONLY:
@@ -185,7 +186,7 @@ def _on_conflict(ctx: Inference, body: Node, into: Written, level: Scope, source
     tenant_column = into.relation.tenant_column if into.relation is not None else None
     if into.origin is not None and proposed.origin is not None:
         if tenant_column is not None and tenant_column in columns:
-            inner.same_tenant.append((into.origin, proposed.origin))
+            inner.same_tenant += [(into.origin, proposed.origin), (proposed.origin, into.origin)]
         if source.tenant is not None:
             inner.proofs[proposed.origin] = [source.tenant]
     condition(ctx, body.get("whereClause"), inner, "WHERE")

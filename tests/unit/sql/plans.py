@@ -1,4 +1,4 @@
-"""Planning one statement for a test, and showing the outcome as text: slots stand as `<n>` in the server's SQL."""
+"""Planning one statement for a test, and showing the outcome as text: slot n stands as `<n>` in the SQL."""
 
 from __future__ import annotations
 

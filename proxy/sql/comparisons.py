@@ -1,0 +1,151 @@
+"""Equality in all its forms: `=`, IN, ANY, IS DISTINCT FROM, NULLIF, rows, and lower(a) = lower(b).
+
+Both sides become one type, and both are asked for their tokens. One reason to change: the forms of equality that
+are supported.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.sql.context import Inference
+from proxy.sql.literals import names_of, system_name
+from proxy.sql.scopes import Found, Scope, resolve
+from proxy.sql.spans import Node
+from proxy.sql.types import Because, Demand, Leaf, Value, make_plain, unify
+
+EQUALITY: Final = frozenset({"=", "<>", "!="})
+_FOLDS: Final = frozenset({"lower", "upper"})
+STRINGS: Final = frozenset({"text", "varchar"})
+
+
+def compare(ctx: Inference, left: Value, right: Value, location: int) -> None:
+    """Both sides of an equality: one type, and both as tokens."""
+    root = unify(left.var, right.var, Because("comparing it with", location, "compare it with a constant"))
+    root.is_compared = True
+    for value in (left, right):
+        value.ask(Demand.TOKEN)
+
+
+def compare_nodes(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> None:
+    a, b = left.get("RowExpr"), right.get("RowExpr")
+    if a is not None and b is not None and len(a.get("args", [])) == len(b.get("args", [])):
+        for one, other in zip(a.get("args", []), b.get("args", []), strict=True):
+            compare_nodes(ctx, one, other, scope, location)
+    elif a is not None and "SubLink" in right and _is_scalar(right["SubLink"]):
+        compare_columns(ctx, left, right["SubLink"], scope, location)
+    elif not _compare_folded(ctx, left, right, scope, location):
+        compare(ctx, ctx.infer(ctx, left, scope), ctx.infer(ctx, right, scope), location)
+
+
+def _is_scalar(body: Node) -> bool:
+    return body.get("subLinkType") == "EXPR_SUBLINK"
+
+
+def compare_columns(ctx: Inference, left: Node, sublink: Node, scope: Scope, location: int) -> None:
+    """One expression, or a row of them, against the columns of a subquery."""
+    row = left.get("RowExpr")
+    values = [ctx.infer(ctx, arg, scope) for arg in (row.get("args", []) if row is not None else [left])]
+    outputs = ctx.select(ctx, sublink["subselect"]["SelectStmt"], scope)
+    if len(outputs.columns) != len(values) or outputs.is_open:
+        because = Because("comparing it with a row of another size", location)
+        for value in [*values, *(output.value for output in outputs.columns)]:
+            make_plain(value, because)
+        return
+    for value, output in zip(values, outputs.columns, strict=True):
+        compare(ctx, value, output.value, location)
+
+
+def _compare_folded(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> bool:
+    """`lower(c) = lower(x)` (or upper on both sides) of a column with `compare: nocase`; False: not this form."""
+    a, b = _folded(ctx, left), _folded(ctx, right)
+    if a is None or b is None or a[0] != b[0]:
+        return False
+    columns = [_folded_column(ctx, node, arg, scope) for node, (_, arg) in ((left, a), (right, b))]
+    if all(column is None for column in columns):
+        return False
+    sides = [c or ctx.infer(ctx, node, scope) for c, node in zip(columns, (left, right), strict=True)]
+    compare(ctx, sides[0], sides[1], location)
+    sides[0].var.find().is_folded = True
+    return True
+
+
+def _folded(ctx: Inference, node: Node) -> tuple[str, Node] | None:
+    body = node.get("FuncCall")
+    if (
+        body is None
+        or len(body.get("args", [])) != 1
+        or body.keys() - {"funcname", "args", "funcformat", "location"}
+    ):
+        return None
+    name = system_name(body["funcname"], ctx.draft)
+    return (name, body["args"][0]) if name in _FOLDS else None
+
+
+def _folded_column(ctx: Inference, node: Node, arg: Node, scope: Scope) -> Value | None:
+    """The sealed nocase column within lower(..): one leaf in place of the call."""
+    inner = arg
+    while "TypeCast" in inner and _is_string_type(ctx, inner["TypeCast"]["typeName"]):
+        inner = inner["TypeCast"]["arg"]
+    body = inner.get("ColumnRef")
+    if body is None or any("A_Star" in part for part in body["fields"]):
+        return None
+    found = resolve(scope, names_of(body["fields"]), body.get("location", 0))
+    if not isinstance(found, Found) or found.column.sealed is None:
+        return None
+    value = ctx.column_value(found.column, found.scope, inner, body.get("location", 0))
+    widen(ctx, value.leaves[0], node)
+    return value
+
+
+def _is_string_type(ctx: Inference, name: Node) -> bool:
+    found = ctx.literals.type_of(name)
+    return found is not None and found[0].name in STRINGS and found[0].typmod == -1 and not found[1]
+
+
+def widen(ctx: Inference, leaf: Leaf, outer: Node) -> None:
+    """The leaf stands for all of `outer`, of which only its own name will stay."""
+    first, last = ctx.span(outer)
+    known = first <= last and leaf.first <= leaf.last
+    leaf.first, leaf.last = (first, last) if known else (1, 0)
+
+
+def in_list(ctx: Inference, body: Node, scope: Scope, location: int) -> None:
+    items = body["rexpr"]["List"].get("items", [])
+    row = body["lexpr"].get("RowExpr")
+    if row is not None and all(len(i.get("RowExpr", {}).get("args", [])) == len(row["args"]) for i in items):
+        left = [ctx.infer(ctx, arg, scope) for arg in row["args"]]
+        for item in items:
+            for value, other in zip(left, item["RowExpr"]["args"], strict=True):
+                compare(ctx, value, ctx.infer(ctx, other, scope), location)
+        return
+    value = ctx.infer(ctx, body["lexpr"], scope)
+    for item in items:
+        compare(ctx, value, ctx.infer(ctx, item, scope), location)
+
+
+def any_of(ctx: Inference, body: Node, scope: Scope, location: int) -> None:
+    """`x = ANY (array)`: the elements meet x. An array made by anything but constants and ARRAY[] is plain."""
+    left = ctx.infer(ctx, body["lexpr"], scope)
+    right = body["rexpr"]
+    literal = ctx.literals.read(right)
+    if literal is not None:
+        value = ctx.constant_value(right, literal)
+        value.leaves[0].is_array = True
+        compare(ctx, left, value, location)
+    elif "A_ArrayExpr" in right:
+        for element in right["A_ArrayExpr"].get("elements", []):
+            compare(ctx, left, ctx.infer(ctx, element, scope), location)
+    else:
+        because = Because("comparing it with the elements of an array", location, "give the array as a parameter")
+        make_plain(ctx.infer(ctx, right, scope), because)
+        make_plain(left, because)
+
+
+def nullif(ctx: Inference, body: Node, scope: Scope, location: int) -> Value:
+    """The server compares the two and shows the first: one form must do for both."""
+    left, right = ctx.infer(ctx, body["lexpr"], scope), ctx.infer(ctx, body["rexpr"], scope)
+    root = unify(left.var, right.var, Because("comparing it with", location))
+    root.is_compared = True
+    root.one_form = Because("NULLIF", location, "write CASE WHEN col = value THEN NULL ELSE col END")
+    return Value(root, left.leaves + right.leaves, location=location)

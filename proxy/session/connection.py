@@ -73,7 +73,8 @@ class Session:
             error.severity = "FATAL"
             self._end(error)
         self._is_closed = out.close is not None
-        return out.take(hold_client=self._requests.n_waiting > HELD_BYTES)
+        requests = self._requests
+        return out.take(hold_client=requests.is_held and requests.n_waiting > HELD_BYTES)
 
     def _ask_settings(self) -> None:
         self._state.queue.append(Entry(Asked.QUERY, Action.SKIP))

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from proxy.sql.catalog import Snapshot
 
 CACHED_DESCRIPTIONS: Final = 4096
+BYTEWISE: Final = frozenset({"UTF8", "SQL_ASCII"})  # no character of several bytes contains an ASCII byte
 IDLE: Final = ord("I")
 CATALOG_EFFECTS: Final = frozenset({EffectKind.DDL, EffectKind.OVERLAY})
 
@@ -111,10 +112,20 @@ class Planning:
 
     def _plan(self, text: bytes, oids: tuple[int, ...] | None) -> Waits[Planned]:
         """The plan of a text in the client's encoding; raises what refuses it."""
-        utf8 = text if text.isascii() else to_utf8(text, self.settings.values())
+        utf8 = text
+        invalid: PgsealError | None = None
+        if not text.isascii():
+            try:
+                utf8 = to_utf8(text, self.settings.values())
+            except PgsealError as error:
+                if self.settings.values().client_encoding.upper() not in BYTEWISE:
+                    raise
+                invalid, utf8 = error, text.decode("latin-1").encode()
         while isinstance(planned := self.runtime.planner.plan(utf8, self.env(), oids), NotPlanned):
             yield (planned,)
         plan = planned.plan
+        if invalid is not None and not (plan.is_pass and not any(s.effects for s in plan.statements)):
+            raise invalid
         if plan.refusal is not None:
             raise plan.refusal
         if plan.is_pass:

@@ -13,6 +13,7 @@ One reason to change: what a message of the server means to pgseal.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ConnectionFailure, InternalError, PgsealError
@@ -40,6 +41,7 @@ QUIET: Final = frozenset(
     {b.PARSE_COMPLETE, b.BIND_COMPLETE, b.CLOSE_COMPLETE, b.COMMAND_COMPLETE, b.EMPTY_QUERY, b.PORTAL_SUSPENDED,
      b.NO_DATA, b.PARAMETER_DESCRIPTION}
 )  # fmt: skip
+ASYNCHRONOUS: Final = frozenset({b.NOTICE_RESPONSE, b.NOTIFICATION, b.PARAMETER_STATUS})
 UNSEEN: Final = frozenset({b.ROW_DESCRIPTION, b.NO_DATA, b.PARAMETER_DESCRIPTION})  # while dropping
 
 
@@ -171,19 +173,30 @@ class Replies:
 
     def _reply(self, kind: int, buffer: bytes, start: int, end: int) -> bytes | None:
         """None: pass the bytes. Else what to write in their place (b"": nothing)."""
+        if kind not in ASYNCHRONOUS:
+            self._settle_maybe(kind)
         handler = self._handlers.get(kind)
         if handler is None:
-            if kind in (b.NOTICE_RESPONSE, b.NOTIFICATION):
-                return None
             if kind == b.PARAMETER_STATUS:
                 self._results.report(buffer[start + 5 : end])
-                return None
-            return self._match(kind)
+            return None if kind in ASYNCHRONOUS else self._match(kind)
         if self._is_dropping and kind in UNSEEN:
             self._advance(kind)
             return b""
         replaced = handler(buffer, start, end)
         return b"" if self._is_dropping and replaced is None else replaced
+
+    def _settle_maybe(self, kind: int) -> None:
+        """A Sync read in copy mode was ignored; one read behind the failure of the copy gets its own Z. Only what
+        comes next tells: another reply means it was ignored, and after a Z it may have been the next one's."""
+        queue = self._state.queue
+        while queue and queue[0].is_maybe and kind != b.READY_FOR_QUERY:
+            queue.popleft()
+        if queue and queue[0].is_maybe:
+            for index, entry in enumerate(queue):
+                if entry.asked is Asked.SYNC and not entry.is_maybe:
+                    queue[index] = replace(entry, is_maybe=True, is_plain=False)
+                    break
 
     def _advance(self, kind: int) -> Entry:
         """The head, popped where this reply ends it."""
@@ -251,6 +264,10 @@ class Replies:
             head.awaits_copy = False
         if self._state.phase is Phase.COPY_IN:
             self._state.phase = Phase.NORMAL
+        queue = self._state.queue
+        behind = 1 if queue and queue[0] is head else 0
+        while len(queue) > behind and queue[behind].is_maybe:
+            del queue[behind]  # the copy ended well: they were ignored
         if head.execution is not None or head.text is not None:
             self._results.complete(head, buffer[start], buffer[start + 5 : end])
         return b"" if head.action is Action.SKIP else None
@@ -314,6 +331,10 @@ class Replies:
         head = self._advance(b.READY_FOR_QUERY)
         state.status = status
         state.is_ready = True
+        if not head.is_maybe and not self._is_failing_block and head.action is not Action.SKIP:
+            state.n_ready += 0 if head.is_internal_ready else 1
+        if status == IDLE and state.portals:
+            state.end_portals()
         state.n_executes = sum(1 for e in queue if e.asked in (Asked.EXECUTE, Asked.QUERY)) if queue else 0
         if state.phase is Phase.COPY_IN:
             state.phase = Phase.NORMAL

@@ -19,7 +19,7 @@ from proxy.session.statements import Portal, Statement
 from proxy.sql.plan import EffectKind
 from proxy.wire import frontend as f
 from proxy.wire.backend import error_response
-from proxy.wire.framing import LENGTH
+from proxy.wire.framing import LENGTH, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,7 @@ BIND: Final = Entry(Asked.BIND, is_plain=True)
 EXECUTE: Final = Entry(Asked.EXECUTE, is_plain=True)
 CLOSE: Final = Entry(Asked.CLOSE, is_plain=True)
 SYNC: Final = Entry(Asked.SYNC, is_plain=True)
+MAYBE_SYNC: Final = Entry(Asked.SYNC, is_maybe=True)
 QUERY: Final = Entry(Asked.QUERY, is_plain=True)
 FUNCTION_CALL: Final = Entry(Asked.FUNCTION_CALL, is_plain=True)
 DESCRIBE_STATEMENT: Final = Entry(Asked.DESCRIBE_STATEMENT, is_plain=True)
@@ -312,7 +313,7 @@ class Requests:
                 state.queue.append(BIND)
             return FORWARD
         previous = state.portals.get(portal_name)
-        portal = Portal(portal_name, statement)
+        portal = Portal(portal_name, statement, batch=state.n_asked_ready + 1)
         state.portals[portal_name] = portal
         state.queue.append(Entry(Asked.BIND, portal=portal, previous_portal=previous))
         return FORWARD
@@ -329,6 +330,7 @@ class Requests:
             return HOLD
         portal, server_message = made
         previous = state.portals.get(portal.name)
+        portal.batch = state.n_asked_ready + 1
         state.portals[portal.name] = portal
         entry = Entry(Asked.BIND, portal=portal, previous_portal=previous)
         if server_message is None:
@@ -421,10 +423,12 @@ class Requests:
     def _sync(self, buffer: bytes, start: int, end: int) -> Done:
         state = self._state
         if state.phase is Phase.COPY_IN:
-            return FORWARD  # the server ignores it there
+            state.queue.append(MAYBE_SYNC)  # ignored, unless the copy has failed before it was read
+            return FORWARD
         state.is_skipping = False
         if self._awaits_copy():
             return HOLD
+        state.n_asked_ready += 1
         state.queue.append(SYNC)
         return FORWARD
 
@@ -445,9 +449,11 @@ class Requests:
         if state.n_pending_effects:
             return self._wait()
         body = buffer[start + 5 : end]
-        if body.find(b"\0") != len(body) - 1:
+        if body.find(b"\0") != len(body) - 1:  # the server refuses it in its own words, and gets no text
             state.n_executes += 1
-            return self._reject_query(ProtocolViolation("invalid message format"))
+            state.n_asked_ready += 1
+            self._put(frame(b"Q", b"\0\0" if b"\0" in body else b"?"), QUERY)
+            return REPLACED
         try:
             made = self._finished(lambda: self._planning.query(body[:-1]))
         except PgsealError as error:
@@ -456,6 +462,7 @@ class Requests:
         if made is None:
             return HOLD
         state.n_executes += 1
+        state.n_asked_ready += 1
         text, rendered = made
         if text is None:
             state.queue.append(QUERY)
@@ -472,6 +479,7 @@ class Requests:
         return REPLACED
 
     def _reject_query(self, error: PgsealError) -> Done:
+        self._state.n_asked_ready += 1
         number = self._planning.record_refusal(error)
         entry = Entry(Asked.QUERY, Action.SUBSTITUTE, error_response(error))
         self._put(f.build_query(b"pgseal rejected statement %d" % number), entry)
@@ -481,6 +489,7 @@ class Requests:
         if self._state.is_skipping:
             return REPLACED
         self._state.n_executes += 1
+        self._state.n_asked_ready += 1
         self._state.queue.append(FUNCTION_CALL)
         return FORWARD
 

@@ -115,6 +115,7 @@ class Entry:
     execution: Execution | None = None  # what this Execute (or sub-statement) opens and counts
     awaits_copy: bool = False  # the client's later bytes wait for the answer
     is_internal_ready: bool = False  # the Z it ends with is swallowed too
+    is_maybe: bool = False  # a Sync sent while data were copied in: the server may have ignored it
     is_plain: bool = False  # shared: a reply of the right kind passes without a look
 
 
@@ -139,10 +140,17 @@ class State:
     is_ready: bool = False  # the first ReadyForQuery has come
     is_skipping: bool = False  # the server ignores everything up to the client's next Sync
     n_executes: int = 0  # Executes and Queries since the last ReadyForQuery, for what a failed read undoes
+    n_asked_ready: int = 0  # Syncs, Queries and FunctionCalls sent
+    n_ready: int = 0  # ReadyForQuery seen for them
     n_pending_effects: int = 0  # in the queue: statements whose completion changes settings or catalog
     has_run_ddl: bool = False  # in the open transaction
     has_failed: bool = False  # an ErrorResponse since the last ReadyForQuery
     stale_epoch: int = -1  # a catalog of this epoch or older is not good enough for planning
+
+    def end_portals(self) -> None:
+        """The transaction ended: portals bound in it are gone, those of a batch sent since are not there yet."""
+        for name in [n for n, portal in self.portals.items() if portal.batch <= self.n_ready]:
+            del self.portals[name]
 
     def undo(self, entry: Entry) -> None:
         """The server skipped (or failed) this message: what it registered did not happen."""

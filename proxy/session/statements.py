@@ -92,6 +92,7 @@ class Portal:
     name: bytes
     statement: Statement
     result_formats: tuple[int, ...] = ()
+    batch: int = 0  # number of the ReadyForQuery that ends what it was bound in
     grant: ReadGrant = field(default_factory=ReadGrant)
     tenant: str | None = None
     effect_values: tuple[bytes | None, ...] = ()

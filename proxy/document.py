@@ -141,6 +141,8 @@ class _Reader:
                 return [self.value(item, (*location, i)) for i, item in enumerate(node.value)]
             case yaml.ScalarNode():
                 text = str(node.value)
+                if any("\ud800" <= letter <= "\udfff" for letter in text):
+                    raise ConfigError(f"{self.file}:{line}: half a surrogate pair is no character")
                 return scalar(text) if node.style is None else text
             case _:
                 raise ConfigError(f"{self.file}:{line}: is not YAML")
@@ -152,6 +154,8 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _TAGS:
                 raise ConfigError(f"{self.file}:{line}: a key must be a word")
             key = str(key_node.value)
+            if not key.isprintable():
+                raise ConfigError(f"{self.file}:{line}: a key holds a character that cannot be printed")
             if key in result:
                 raise ConfigError(f"{self.file}:{line}: '{key[:64]}' is written twice")
             self.places[(*location, key)] = f"{self.file}:{line}"

@@ -81,6 +81,8 @@ def _explain(document: Document, where: Location, detail: ErrorDetails, schema: 
         return f"{place}: unknown key '{key}'{suggestion(key, _known_keys(schema, where[:-1]))}"
     if kind in ("missing", "missing_argument"):
         return f"{place}: the key '{where[-1]}' is missing"
+    if kind in ("dataclass_type", "dict_type"):
+        return f"{place}: {dotted(where) or 'the file'}: must be a mapping of keys"
     reason = detail["msg"].removeprefix("Value error, ")
     return f"{place}: {dotted(where) or 'the file'}: {reason[:1].lower()}{reason[1:]}"
 

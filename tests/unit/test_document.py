@@ -69,6 +69,8 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("---\na: 1\n---\nb: 2", "another document"),
         ("? [a]\n: 1", "a key must be a word"),
         ("a: *nowhere", "undefined alias"),
+        ('"a\\n": 1', "cannot be printed"),
+        ('a: "\\ud800"', "surrogate"),
     ],
 )
 def test_parse_what_is_ambiguous_or_hostile_is_refused(text: str, reason: str) -> None:

@@ -234,11 +234,11 @@ class Planning:
             for i in range(len(message.values))
         )
         return Inputs(
+            settings=self.settings.values(),
             constants=statement.planned.constants,
-            values=tuple(message.values),
+            params=message.values,
             formats=formats,
             oids=oids,
-            settings=self.settings.values(),
         )
 
     # --- Execute and Query ---------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class Planning:
         plan = planned.plan
         now = time.time()
         text = Text(planned, [Execution(s, s.effects, start_s=now) for s in plan.statements])
-        inputs = Inputs(planned.constants, (), (), (), self.settings.values())
+        inputs = Inputs(self.settings.values(), planned.constants)
         tenants = self.tenants()
         texts: dict[int, bytes] = {}
         for execution in text.executions:
@@ -435,7 +435,7 @@ def effect_values(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[bytes | 
     values: list[bytes | None] = []
     for effect in effects:
         value = evaluate(effect.value, inputs) if effect.value is not None else None
-        values.append(None if value is None else value.display)
+        values.append(None if value is None else value.content)
     return tuple(values)
 
 

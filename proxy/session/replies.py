@@ -22,8 +22,8 @@ from proxy.session.interface import Close
 from proxy.session.state import ENDS_AT_READY, REPLIES, ROW_KINDS, Action, Asked, Entry, Next, Phase, State
 from proxy.wire import backend as b
 from proxy.wire.backend import error_response
-from proxy.wire.frontend import build_query
 from proxy.wire.framing import LENGTH
+from proxy.wire.frontend import build_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,8 @@ from proxy.session.interface import CatalogNeed
 from proxy.session.state import Action, Asked, Entry, State
 from proxy.session.statements import Description, Execution, Portal, ReadGrant, Statement
 from proxy.sql.plan import Kind, ResultColumn, StatementPlan
-from proxy.values.registry import codec, shower, type_from_oid
+from proxy.values.fast import shower
+from proxy.values.registry import codec, type_from_oid
 from proxy.wire import backend as b
 from proxy.wire.frontend import expand_formats
 

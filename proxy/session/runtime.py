@@ -12,8 +12,8 @@ from typing import Protocol
 from proxy.keys.material import KeyView
 from proxy.metrics import Counters
 from proxy.rules import RoleRule
-from proxy.sql.catalog import Snapshot
 from proxy.session.statements import Description
+from proxy.sql.catalog import Snapshot
 from proxy.sql.plan import Env, NotPlanned, Plan, Planned
 
 

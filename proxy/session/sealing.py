@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from proxy.crypto.envelope import to_text
 from proxy.errors import ProgramLimitExceeded
 from proxy.keys.material import KeyNeed, KeyView, LeaseNeed
-from proxy.crypto.envelope import to_text
 from proxy.rules import Compare, Mode, Storage
 from proxy.session.cells import Missing
 from proxy.session.interface import Need
@@ -20,7 +20,7 @@ from proxy.session.tenancy import SessionTenants
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.plan import Plan, Slot, StatementPlan, Use
 from proxy.values import arrays
-from proxy.values.constants import Inputs, assign_value, comparable_value, elements, evaluate
+from proxy.values.constants import Inputs, Value, assign_value, comparable_value, elements, evaluate
 from proxy.values.registry import codec
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class Sealer:
             items = self.array(slot)
             if items is None:
                 return Filled(None, 1)
-            return Filled(arrays.build(items, 25 if is_text else 17), 1, tuple(items))
+            return Filled(arrays.build_binary(items, 25 if is_text else 17), 1, tuple(items))
         return Filled(self.one(slot), 0 if is_text else 1)
 
     # --- one value -----------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Sealer:
         make = self._cell if slot.use is Use.CELL else self._token
         return [None if value is None else make(slot, value) for value in found]
 
-    def _cell(self, slot: Slot, value: object) -> bytes:
+    def _cell(self, slot: Slot, value: Value) -> bytes:
         column = slot.column
         rule = column.rule
         display = assign_value(value, rule.type, self.inputs.settings)
@@ -123,7 +123,7 @@ class Sealer:
             token = self._index_token(column, tenant, display)
         return self._seal(column, tenant, display, token, self._bound(slot))
 
-    def _token(self, slot: Slot, value: object) -> bytes:
+    def _token(self, slot: Slot, value: Value) -> bytes:
         column = slot.column
         rule = column.rule
         tenant = self.tenants.of(slot.tenant, column, self.inputs)
@@ -163,8 +163,15 @@ class Sealer:
             value = evaluate(expr, self.inputs)
             if value is None:
                 raise ProgramLimitExceeded("a column named in bind: is NULL", column=slot.column.rule.label)
-            values.append(value.display)
+            values.append(_display(value, self.inputs))
         return tuple(values)
+
+
+def _display(value: Value, inputs: Inputs) -> bytes:
+    """The display form of a `bind:` column's value."""
+    if value.type is None:
+        raise ProgramLimitExceeded("the type of a column named in bind: is not known")
+    return value.content
 
 
 def placeholders(plan: Plan) -> list[bytes]:

@@ -16,7 +16,8 @@ from proxy.session.statements import ReadGrant
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.plan import Effect, EffectKind, StatementPlan, TenantOf
 from proxy.tenants import TenantFacts, canonical_tenant, session_tenant
-from proxy.values.constants import Inputs, evaluate
+from proxy.values.constants import Inputs, assign_value, evaluate
+from proxy.values.registry import type_from_oid
 
 
 @dataclass(slots=True)
@@ -54,8 +55,7 @@ class SessionTenants:
         if tenant.expr is None:
             found = self._of_session(column)
         else:
-            value = evaluate(tenant.expr, inputs)
-            found = None if value is None else canonical_tenant(value.display)
+            found = tenant_of(tenant, inputs)
         if found is None:
             raise TenantUnknown(
                 "the tenant of the row is not known",
@@ -102,11 +102,9 @@ class SessionTenants:
         if found:
             return frozenset(found)
         for proof in plan.read_tenants:
-            if proof.expr is None:
-                continue
-            value = evaluate(proof.expr, inputs)
-            if value is not None:
-                found.add(canonical_tenant(value.display))
+            tenant = tenant_of(proof, inputs)
+            if tenant is not None:
+                found.add(tenant)
         return frozenset(found)
 
     # --- settings of the same text -------------------------------------------------------------------
@@ -122,8 +120,19 @@ class SessionTenants:
             elif effect.kind is EffectKind.RESET and effect.name:
                 changed[effect.name.lower()] = None
             elif effect.kind not in (EffectKind.BEGIN, EffectKind.SAVEPOINT, EffectKind.RELEASE):
-                changed = {name: None for name in _setting_names(self.rules)}
+                changed = dict.fromkeys(_setting_names(self.rules))
         return replace(self, changed=changed)
+
+
+def tenant_of(tenant: TenantOf, inputs: Inputs) -> str | None:
+    """The tenant that a statement's own value stands for: the canonical text of the tenant column's type."""
+    value = evaluate(tenant.expr, inputs) if tenant.expr is not None else None
+    if value is None:
+        return None
+    kind = type_from_oid(tenant.type_oid)
+    if kind is None:
+        raise TenantUnknown("the tenant column has a type that identifies no tenant")
+    return canonical_tenant(assign_value(value, kind, inputs.settings))
 
 
 def _setting_names(rules: Ruleset) -> set[str]:

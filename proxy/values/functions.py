@@ -179,9 +179,13 @@ def _encode(args: Args) -> Typed:
     if form == "hex":
         return _made(content.hex())
     if form == "base64":
-        shown = binascii.b2a_base64(content, newline=False).decode("ascii")
-        return _made("\n".join(shown[i : i + 76] for i in range(0, len(shown), 76)))
+        return _made("".join(_base64_line(content[i : i + 57]) for i in range(0, len(content), 57)))
     raise _unlisted_form()
+
+
+def _base64_line(content: bytes) -> str:
+    """57 bytes make a full line, which PostgreSQL ends with a newline even where it is the last."""
+    return binascii.b2a_base64(content, newline=len(content) == 57).decode("ascii")
 
 
 def _decode(args: Args) -> Typed:

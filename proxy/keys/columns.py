@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import urandom
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from proxy.crypto.envelope import NONCE_SIZE, not_open
 from proxy.crypto.suites import DeterministicCells, RandomisedCells
 from proxy.errors import KeyUnavailable
 from proxy.keys.material import LeaseNeed
 
+FIRST_LEASE: Final = 1 << 16  # seals; each further lease of a derived key is twice as large
+LARGEST_LEASE: Final = 1 << 24
+ROTATE_AT: Final = 1 << 31  # leased to all together: then the data key gets a new version
 Open = Callable[[bytes, tuple[bytes, ...]], bytes]
 
 

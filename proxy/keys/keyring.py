@@ -24,11 +24,20 @@ from proxy.crypto.suites import DeterministicCells, RandomisedCells
 from proxy.errors import KeyUnavailable, PgsealError
 from proxy.keys.cache import Dek, DekCache, Hot
 from proxy.keys.calls import Clock, Flights
-from proxy.keys.columns import OPENING_ONLY, AnyKeys, DeterministicKeys, NonceLease, RandomisedKeys
+from proxy.keys.columns import (
+    FIRST_LEASE,
+    LARGEST_LEASE,
+    OPENING_ONLY,
+    ROTATE_AT,
+    AnyKeys,
+    DeterministicKeys,
+    NonceLease,
+    RandomisedKeys,
+)
 from proxy.keys.keks import Emit, Keks
 from proxy.keys.kms.base import DataKey, Kms, KmsRefused, KmsUnavailable, overwrite
 from proxy.keys.material import ActiveKeyNeed, ColumnKeys, KeyIdNeed, KeyNeed, LeaseNeed, TokenKey
-from proxy.keys.needs import cell_need, has_token, index_need, line_of, may_open
+from proxy.keys.needs import cell_need, check_need, has_token, index_need, line_of, may_open
 from proxy.keys.options import KeyringOptions as KeyringOptions
 from proxy.keys.options import KeyringStats
 from proxy.keys.records import KeyRecord, StoreTampered
@@ -37,13 +46,10 @@ from proxy.keys.store import KeyStore
 from proxy.rules import ColumnRule, Mode
 
 STATUS_LIMIT_S: Final = 300.0  # statuses older than this seal nothing
-FIRST_LEASE: Final = 1 << 16
-LARGEST_LEASE: Final = 1 << 24
-ROTATE_AT: Final = 1 << 31
 MAX_HOT: Final = 100_000
 FULL_READ_EVERY: Final = 20
 AT_ONCE: Final = 16
-REFRESH_PART: Final = 0.2  # of the ttl: how long before its end a used key is asked for again
+REFRESH_PART: Final = 0.2  # of the ttl: so long before its end a used key is asked for again
 
 
 class Keyring:
@@ -101,7 +107,7 @@ class Keyring:
         if kept is None:
             kept = dek.sealing[id(rule), version] = (rule, self._derive(rule, dek, version))
         until_s = min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
-        self._make_room(self._hot_sealing)
+        _make_room(self._hot_sealing)
         self._hot_sealing[id(rule), tenant] = Hot(rule, kept[1], dek, until_s)
         return kept[1]
 
@@ -139,7 +145,7 @@ class Keyring:
         if kept is None:
             version = int(has_token(rule))
             kept = dek.opening[id(rule)] = (rule, self._derive(rule, dek, version, may_seal=False))
-        self._make_room(self._hot_opening)
+        _make_room(self._hot_opening)
         self._hot_opening[id(rule), key_id] = Hot(rule, kept[1], dek, dek.good_until_s)
         return kept[1]
 
@@ -236,6 +242,7 @@ class Keyring:
         await self._flights.once(need, work)
 
     async def _ensure_active(self, need: ActiveKeyNeed) -> None:
+        check_need(need)
         line = line_of(need)
         is_old = self._clock() >= self._read_at_s + STATUS_LIMIT_S
         if line not in self._active or is_old or self._blocked is not None:
@@ -376,10 +383,11 @@ class Keyring:
         self._active = {record.line: record for record in records.values() if record.is_active(now)}
         for dek in self._deks:
             record = records.get(dek.record.key_id)
-            if record is None or not record.can_open:
-                self._revoke(dek.record.key_id)
-            else:
+            if record is not None and record.can_open:
                 dek.record = record
+            else:
+                self._revoke(dek.record.key_id)
+                self._keks.tell("key.revoked", record or dek.record)
         self._forget_hot()
 
     async def run(self) -> None:
@@ -443,7 +451,7 @@ class Keyring:
         self._blocked = error
         self._forget_hot()
 
-    @staticmethod
-    def _make_room(hot: dict[tuple[int, str], Hot] | dict[tuple[int, int], Hot]) -> None:
-        if len(hot) >= MAX_HOT:
-            hot.clear()
+
+def _make_room(hot: dict[tuple[int, str], Hot] | dict[tuple[int, int], Hot]) -> None:
+    if len(hot) >= MAX_HOT:
+        hot.clear()

@@ -14,6 +14,7 @@ from proxy.rules import ColumnRule, Mode, Scope
 
 MAX_TENANT: Final = 255
 ALL_TENANTS: Final = ""  # the identity of what belongs to all tenants; no tenant has it
+_NO_TENANT: Final = "the tenant is empty, longer than 255 bytes, or no text"
 
 
 def cell_need(rule: ColumnRule, tenant: str) -> ActiveKeyNeed:
@@ -31,17 +32,24 @@ def index_need(rule: ColumnRule, tenant: str) -> ActiveKeyNeed:
 
 def _checked(tenant: str, rule: ColumnRule) -> str:
     """A tenant's identity: 1 to 255 bytes that PostgreSQL takes as text."""
-    try:
-        size = len(tenant.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if 1 <= size <= MAX_TENANT and "\0" not in tenant:
+    if is_tenant(tenant):
         return tenant
-    raise TenantUnknown(
-        "the tenant is empty, longer than 255 bytes, or no text",
-        column=rule.label,
-        hint="set the tenant before the statement",
-    )
+    raise TenantUnknown(_NO_TENANT, column=rule.label, hint="set the tenant before the statement")
+
+
+def is_tenant(tenant: str) -> bool:
+    """True for what may be the identity of one tenant."""
+    try:
+        return 1 <= len(tenant.encode()) <= MAX_TENANT and "\0" not in tenant
+    except UnicodeEncodeError:
+        return False
+
+
+def check_need(need: ActiveKeyNeed) -> None:
+    """TenantUnknown where no key may ever belong to what is named."""
+    is_domain = need.tenant == ALL_TENANTS and need.purpose == Purpose.INDEX.value
+    if not is_domain and not is_tenant(need.tenant):
+        raise TenantUnknown(_NO_TENANT)
 
 
 def line_of(need: ActiveKeyNeed) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,9 +84,16 @@ class Auditor:
         self._synced_seq = -1
         self._n_lost_unsaid = 0
         self._is_closed = False
-        self.is_failing = False
+        self._is_write_failing = False
+        self._is_sync_failing = False
+        self._syncing = threading.Lock()
         self.n_written = 0
         self.n_lost = 0
+
+    @property
+    def is_failing(self) -> bool:
+        """True from a write or a sync that failed until the next that succeeds."""
+        return self._is_write_failing or self._is_sync_failing
 
     @property
     def is_writable(self) -> bool:
@@ -110,8 +118,7 @@ class Auditor:
         """Chain what waits and write it."""
         if self._is_closed:
             return
-        self._lines += [self._chain.append(event) for event in self._events]
-        self._events.clear()
+        self._chain_events()
         if self._lines:
             self._write_lines()
         if self._n_lost_unsaid and not self._lines:
@@ -120,13 +127,22 @@ class Auditor:
             self._n_lost_unsaid = 0
             self._write_lines()
 
+    def _chain_events(self) -> None:
+        for event in self._events:
+            try:
+                self._lines.append(self._chain.append(event))
+            except (ValueError, TypeError, OverflowError):  # no JSON of it: said as lost, the others go on
+                self.n_lost += 1
+                self._n_lost_unsaid += 1
+        self._events.clear()
+
     def _write_lines(self) -> None:
         lines = b"".join(self._lines)
         n_kept = self._sink.append(lines)
         n_whole = len(self._lines) if n_kept == len(lines) else lines.count(b"\n", 0, n_kept)
         del self._lines[:n_whole]
         self.n_written += n_whole
-        self.is_failing = bool(self._lines)
+        self._is_write_failing = bool(self._lines)
 
     def sync(self) -> None:
         """Flush, make durable, replace the head. Blocks; `run` does it on a thread."""
@@ -139,17 +155,17 @@ class Auditor:
         return self._chain.seq, self._chain.head_line()
 
     def _make_durable(self, seq: int, head: bytes | None) -> None:
-        if head is None:
-            return
-        try:
-            self._sink.sync()
-            _replace(self._head_path, head)
-        except OSError:
-            self.is_failing = True
-            return
-        self._synced_seq = seq
-        if not self._lines:
-            self.is_failing = False
+        with self._syncing:  # `close` may come while the thread of `run` is still syncing
+            if head is None or seq <= self._synced_seq:
+                return
+            try:
+                self._sink.sync()
+                _replace(self._head_path, head)
+            except OSError:
+                self._is_sync_failing = True
+                return
+            self._synced_seq = seq
+            self._is_sync_failing = False
 
     async def run(self) -> None:
         """Flush and sync until cancelled; give it a task of its own."""
@@ -166,11 +182,13 @@ class Auditor:
         the verifier shows that the writer did not stop in order."""
         if self._is_closed:
             return
+        self.flush()
         self._events.append(SystemEvent(time.time(), "chain.stop"))
         self.sync()
         self._is_closed = True
-        self._chain.close()
-        self._sink.close()
+        with self._syncing:
+            self._chain.close()
+            self._sink.close()
 
 
 def open_auditor(folder: Path, state: Path, start: WriterStart, *, is_blocking: bool) -> Auditor:

@@ -167,6 +167,36 @@ def test_full_disk_under_count_goes_on_and_says_how_many_were_lost(tmp_path: Pat
     assert any(f"{lost} events could not be kept" in note for note in report.notes)
 
 
+def test_head_that_cannot_be_replaced_blocks_until_it_can(tmp_path: Path) -> None:
+    """A trail whose end could be cut unseen is not written on."""
+    auditor = start(tmp_path)
+    [head] = (tmp_path / "state" / HEADS_FOLDER).iterdir()
+    head.unlink()
+    head.with_suffix(".head").mkdir()
+    auditor.write([statement()])
+    auditor.sync()
+    assert not auditor.is_writable
+    auditor.write([statement()])
+    auditor.flush()
+    assert not auditor.is_writable
+    head.rmdir()
+    auditor.sync()
+    assert auditor.is_writable
+    auditor.close()
+    assert verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state").is_whole
+
+
+def test_event_without_a_json_form_is_said_as_lost(tmp_path: Path) -> None:
+    """One event that cannot be encoded breaks neither the chain nor the others."""
+    auditor = start(tmp_path)
+    auditor.write([statement(), statement(duration_s=float("nan")), statement()])
+    auditor.close()
+    report = verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state")
+    assert report.is_whole
+    assert (report.n_records, report.n_lost, auditor.n_lost) == (5, 1, 1)
+    assert not any("did not stop" in note for note in report.notes)
+
+
 def test_next_writer_reads_over_a_torn_line(tmp_path: Path) -> None:
     """A killed process's last, torn line is skipped; the writer goes on from the last whole one."""
     writer = write_trail(tmp_path, stop=False)

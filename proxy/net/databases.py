@@ -9,6 +9,7 @@ that an epoch tells the database too. One reason to change: what sessions share 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import multiprocessing
@@ -19,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
-from proxy.audit.events import Event
+from proxy.audit.events import Event, StatementEvent
 from proxy.audit.sinks import Auditor
 from proxy.errors import ConnectionFailure, InternalError, PgsealError, SchemaMismatch
 from proxy.keys.keyring import Keyring
@@ -41,6 +42,8 @@ from proxy.sql.planner import Planner, plan_slowly
 from proxy.sql.watch import identifier
 
 REFRESH_S: Final = 2.0
+SOON_S: Final = 0.01
+DDL_TAGS: Final = ("CREATE", "ALTER", "DROP")
 N_SLOW_PLANNERS: Final = 1
 _log = logging.getLogger("pgseal.databases")
 
@@ -117,11 +120,13 @@ class Database:
             if self._n_reads < wanted:
                 self._take(await self._service.run(lambda connection: self._read(connection, self.rules)))
 
-    async def poll(self) -> None:
-        """A new snapshot where the catalog's fingerprint is another."""
+    async def poll(self) -> bool:
+        """A new snapshot where the catalog's fingerprint is another; True where it was."""
         found = await self._service.run(catalog_reader.fingerprint)
-        if self.is_loaded and found != self._fingerprint:
-            await self.refresh()
+        if not self.is_loaded or found == self._fingerprint:
+            return False
+        await self.refresh()
+        return True
 
     async def change_rules(self, rules: Ruleset) -> None:
         """Take changed rules, if every table that serves now still does. SchemaMismatch with the reasons."""
@@ -203,6 +208,8 @@ class Databases:
         self._target = target
         self._shared = shared
         self._sessions = itertools.count(1)
+        self._ddl_ran = asyncio.Event()  # over protected relations, by a client
+        self._is_change_due = False  # since then no catalog was found changed
         self._slow: ProcessPoolExecutor | None = None
 
     # --- sessions
@@ -215,6 +222,8 @@ class Databases:
             self.without_rules.add(login.database)
             return Splice()
         await database.load()
+        if self._is_change_due and await database.poll():
+            self._is_change_due = False
         client = Client(
             user=login.user,
             database=login.database,
@@ -230,6 +239,9 @@ class Databases:
 
     def record(self, events: Sequence[Event]) -> None:
         self._shared.audit.write(events)
+        if any(isinstance(event, StatementEvent) and event.tag.startswith(DDL_TAGS) for event in events):
+            self._is_change_due = True
+            self._ddl_ran.set()
 
     # --- needs
 
@@ -284,14 +296,27 @@ class Databases:
                 _log.warning("%s: not loaded yet: %s", database.name, error.message)
 
     async def keep_fresh(self) -> None:
-        """Poll the catalogs until cancelled."""
+        """Poll the catalogs until cancelled: often for a while after a client's DDL, whose commit is not told."""
+        wait_s = REFRESH_S
         while True:
-            await asyncio.sleep(REFRESH_S)
-            for database in list(self.by_name.values()):
-                try:
-                    await database.poll()
-                except ConnectionFailure as error:
-                    _log.debug("%s: %s", database.name, error.message)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._ddl_ran.wait()
+                    self._ddl_ran.clear()
+                    wait_s = SOON_S
+            wait_s = REFRESH_S if await self._poll_all() else min(wait_s * 2, REFRESH_S)
+
+    async def _poll_all(self) -> bool:
+        """True where a catalog had changed."""
+        found = False
+        for database in list(self.by_name.values()):
+            try:
+                found = await database.poll() or found
+            except ConnectionFailure as error:
+                _log.debug("%s: %s", database.name, error.message)
+        if found:
+            self._is_change_due = False
+        return found
 
     async def change_rules(self, rules: Mapping[str, Ruleset]) -> None:
         """All databases or none: the first that fails leaves everything as it was."""

@@ -306,6 +306,8 @@ class Planning:
                 self._prepare_by_sql(effect.name)
             elif kind is EffectKind.DEALLOCATE:
                 self._deallocate(effect.name)
+            elif kind is EffectKind.CLOSE:
+                self._close(effect.name)
             else:
                 if kind is EffectKind.DISCARD_ALL:
                     self._deallocate("")
@@ -325,6 +327,12 @@ class Planning:
         else:
             for known in [n for n in statements if n]:
                 del statements[known]
+
+    def _close(self, name: str) -> None:
+        if name:
+            self._state.portals.pop(name.encode(), None)
+        else:
+            self._state.portals.clear()
 
     def ready(self, status: int) -> None:
         """ReadyForQuery: an implicit transaction has ended, one way or the other."""

@@ -46,7 +46,9 @@ DESCRIBE_STATEMENT: Final = Entry(Asked.DESCRIBE_STATEMENT, is_plain=True)
 DESCRIBE_PORTAL: Final = Entry(Asked.DESCRIBE_PORTAL, is_plain=True)
 
 # Effects that do not change what a later text means while they are under way.
-HARMLESS: Final = frozenset({EffectKind.BEGIN, EffectKind.SAVEPOINT, EffectKind.RELEASE})
+HARMLESS: Final = frozenset(
+    {EffectKind.BEGIN, EffectKind.SAVEPOINT, EffectKind.RELEASE, EffectKind.CLOSE, EffectKind.FETCH, EffectKind.EXECUTE}
+)
 ENDINGS: Final = frozenset({EffectKind.COMMIT, EffectKind.ROLLBACK, EffectKind.ROLLBACK_TO})
 
 

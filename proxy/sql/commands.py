@@ -217,5 +217,6 @@ _READERS: Final[dict[str, Callable[[Node], tuple[Effect, ...]]]] = {
     "ExecuteStmt": _named(EffectKind.EXECUTE, "name"),
     "DeallocateStmt": _named(EffectKind.DEALLOCATE, "name"),
     "FetchStmt": _named(EffectKind.FETCH, "portalname"),
+    "ClosePortalStmt": _named(EffectKind.CLOSE, "portalname"),
     "ExplainStmt": _explain,
 }

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from proxy.crypto.blind_index import IndexTokens
-from proxy.keys.columns import AnyKeys
+from proxy.crypto.derive import Place
+from proxy.crypto.suites import DeterministicCells, RandomisedCells
+from proxy.keys.columns import AnyKeys, DeterministicKeys, NonceLease, RandomisedKeys
 from proxy.keys.kms.base import overwrite
 from proxy.keys.records import KeyRecord
-from proxy.rules import ColumnRule
+from proxy.rules import ColumnRule, Mode
 
 
 @dataclass(slots=True, repr=False)
@@ -33,6 +35,23 @@ class Dek:
 
     def __repr__(self) -> str:
         return f"Dek(key_id={self.record.key_id})"
+
+    def keys_of(self, rule: ColumnRule, realm: bytes, index_version: int, lease: NonceLease) -> AnyKeys:
+        """The keys of a column's cells. `index_version` 0 where they carry no token."""
+        record = self.record
+        place = Place(realm, record.tenant, rule.context, rule.type.family, rule.label)
+        if rule.mode is Mode.DETERMINISTIC:
+            certain = DeterministicCells(
+                place, self.material, record.key_id, index_version=record.version, pad=rule.pad
+            )
+            return DeterministicKeys(record.key_id, record.tenant, certain)
+        cells = RandomisedCells(place, self.material, record.key_id, index_version=index_version, pad=rule.pad)
+        return RandomisedKeys(record.key_id, record.tenant, cells, lease)
+
+    def tokens_of(self, rule: ColumnRule, realm: bytes) -> IndexTokens:
+        """The token key of a column."""
+        place = Place(realm, self.record.tenant, rule.context, rule.type.family, rule.label)
+        return IndexTokens(place, self.material, rule.compare.value)
 
     def close(self, *, revoke: bool) -> None:
         """Overwrite the key. `revoke` also stops those who hold a derived key right now."""

@@ -17,10 +17,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from proxy.audit.events import SystemEvent
-from proxy.crypto.blind_index import IndexTokens
-from proxy.crypto.derive import Place
 from proxy.crypto.envelope import not_open
-from proxy.crypto.suites import DeterministicCells, RandomisedCells
 from proxy.errors import KeyUnavailable, PgsealError
 from proxy.keys.cache import Dek, DekCache, Hot
 from proxy.keys.calls import Clock, Flights
@@ -32,7 +29,6 @@ from proxy.keys.columns import (
     AnyKeys,
     DeterministicKeys,
     NonceLease,
-    RandomisedKeys,
 )
 from proxy.keys.keks import Emit, Keks
 from proxy.keys.kms.base import DataKey, Kms, KmsRefused, KmsUnavailable, overwrite
@@ -105,7 +101,7 @@ class Keyring:
             version = index.version
         kept = dek.sealing.get((id(rule), version))
         if kept is None:
-            kept = dek.sealing[id(rule), version] = (rule, self._derive(rule, dek, version))
+            kept = dek.sealing[id(rule), version] = (rule, self._keys_of(rule, dek, version))
         until_s = min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
         _make_room(self._hot_sealing)
         self._hot_sealing[id(rule), tenant] = Hot(rule, kept[1], dek, until_s)
@@ -123,8 +119,7 @@ class Keyring:
             return None
         kept = dek.tokens.get(id(rule))
         if kept is None:
-            made = IndexTokens(self._place(rule, need.tenant), dek.material, rule.compare.value)
-            kept = dek.tokens[id(rule)] = (rule, made)
+            kept = dek.tokens[id(rule)] = (rule, dek.tokens_of(rule, self._store.realm))
         return kept[1]
 
     def opening(self, rule: ColumnRule, key_id: int) -> ColumnKeys | None:
@@ -144,7 +139,7 @@ class Keyring:
         kept = dek.opening.get(id(rule))
         if kept is None:
             version = int(has_token(rule))
-            kept = dek.opening[id(rule)] = (rule, self._derive(rule, dek, version, may_seal=False))
+            kept = dek.opening[id(rule)] = (rule, self._keys_of(rule, dek, version, may_seal=False))
         _make_room(self._hot_opening)
         self._hot_opening[id(rule), key_id] = Hot(rule, kept[1], dek, dek.good_until_s)
         return kept[1]
@@ -182,20 +177,9 @@ class Keyring:
         self.stats.n_misses += 1
         self._errors.check(need, label)
 
-    def _place(self, rule: ColumnRule, tenant: str) -> Place:
-        return Place(self._store.realm, tenant, rule.context, rule.type.family, rule.label)
-
-    def _derive(self, rule: ColumnRule, dek: Dek, index_version: int, may_seal: bool = True) -> AnyKeys:
-        record = dek.record
-        place = self._place(rule, record.tenant)
-        if rule.mode is Mode.DETERMINISTIC:
-            certain = DeterministicCells(
-                place, dek.material, record.key_id, index_version=record.version, pad=rule.pad
-            )
-            return DeterministicKeys(record.key_id, record.tenant, certain)
-        cells = RandomisedCells(place, dek.material, record.key_id, index_version=index_version, pad=rule.pad)
-        lease = self._lease_of(LeaseNeed(record.key_id, rule.context)) if may_seal else OPENING_ONLY
-        return RandomisedKeys(record.key_id, record.tenant, cells, lease)
+    def _keys_of(self, rule: ColumnRule, dek: Dek, index_version: int, may_seal: bool = True) -> AnyKeys:
+        lease = self._lease_of(LeaseNeed(dek.record.key_id, rule.context)) if may_seal else OPENING_ONLY
+        return dek.keys_of(rule, self._store.realm, index_version, lease)
 
     def _lease_of(self, need: LeaseNeed) -> NonceLease:
         lease = self._leases.get(need)

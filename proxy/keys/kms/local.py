@@ -67,18 +67,20 @@ def _is_near(host: str) -> bool:
 def _read_private(path: Path) -> bytes:
     """The file's 32 bytes, if nobody else can read it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(f"key file {path}: {error.strerror}", hint="pgseal init makes one") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"key file {path} is no file", hint="pgseal init makes one")
+        if status.st_mode & 0o077:
             raise ConfigError(f"key file {path} can be read by others", hint=f"chmod 600 {path}")
         if status.st_uid not in (os.geteuid(), 0):
-            raise ConfigError(
-                f"key file {path} belongs to another user", hint="chown it to the one pgseal runs as"
-            )
-        content = file.read(KEK_SIZE + 1)
+            raise ConfigError(f"key file {path} is another user's", hint="chown it to the one pgseal runs as")
+        content = os.read(descriptor, KEK_SIZE + 1)
+    finally:
+        os.close(descriptor)
     if len(content) != KEK_SIZE:
         raise ConfigError(f"key file {path} does not hold {KEK_SIZE} bytes", hint="restore it from its backup")
     return content

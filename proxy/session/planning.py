@@ -25,23 +25,28 @@ from proxy.errors import (
 )
 from proxy.metrics import Verdict
 from proxy.session.interface import CatalogNeed
+from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
 from proxy.session.sealing import Filled, Sealer, Waits, literal, placeholders, slot_numbers
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
-from proxy.session.statements import Execution, Portal, Statement, Text
+from proxy.session.statements import Execution, Portal, ReadGrant, Statement, Text
 from proxy.session.tenancy import SessionTenants
-from proxy.sql.plan import Effect, EffectKind, Env, Kind, NotPlanned, Plan, Planned
+from proxy.sql.plan import Effect, EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
 from proxy.sql.rewrite import render
 from proxy.values.constants import Inputs, evaluate
 from proxy.values.encodings import from_utf8, to_utf8
 from proxy.wire.frontend import Bind, Parse, build_bind, expand_formats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy.keys.material import KeyView
+    from proxy.session.cells import RowOpener
     from proxy.session.output import Output
     from proxy.session.runtime import Client, Runtime
     from proxy.sql.catalog import Snapshot
+    from proxy.wire.backend import Field
 
 CACHED_DESCRIPTIONS: Final = 4096
 BYTEWISE: Final = frozenset({"UTF8", "SQL_ASCII"})  # no character of several bytes contains an ASCII byte
@@ -251,10 +256,26 @@ class Planning:
         execution = Execution(plan, plan.effects, portal.effect_values, portal.grant)
         execution.tenant = portal.tenant
         execution.start_s = time.time()
+        if plan.kind is Kind.PLANNED and has_sealed_result(plan):
+            if portal.opener is None:
+                portal.opener = self._portal_opener(portal, plan)
+            execution.opener = portal.opener
         execution.n_sealed = portal.n_sealed
         execution.key_ids.update(portal.key_ids)
         portal.n_sealed = 0
         return execution
+
+    def _portal_opener(self, portal: Portal, plan: StatementPlan) -> RowOpener | None:
+        description = portal.statement.description
+        assert description is not None, "a Bind waits for the description"
+        formats = expand_formats(portal.result_formats, len(description.fields))
+        return self.opener(plan, description.fields, formats, portal.grant)
+
+    def opener(
+        self, plan: StatementPlan, fields: Sequence[Field], formats: Sequence[int], grant: ReadGrant
+    ) -> RowOpener | None:
+        """The opener of a planned result under the settings of this moment."""
+        return make_opener(plan, fields, formats, self.settings.values(), self.keys, grant)
 
     def query(self, text: bytes) -> Waits[tuple[Text | None, bytes | None]]:
         """A simple Query: what to remember of it and the server's text (None: as it came)."""

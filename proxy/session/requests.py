@@ -47,7 +47,14 @@ DESCRIBE_PORTAL: Final = Entry(Asked.DESCRIBE_PORTAL, is_plain=True)
 
 # Effects that do not change what a later text means while they are under way.
 HARMLESS: Final = frozenset(
-    {EffectKind.BEGIN, EffectKind.SAVEPOINT, EffectKind.RELEASE, EffectKind.CLOSE, EffectKind.FETCH, EffectKind.EXECUTE}
+    {
+        EffectKind.BEGIN,
+        EffectKind.SAVEPOINT,
+        EffectKind.RELEASE,
+        EffectKind.CLOSE,
+        EffectKind.FETCH,
+        EffectKind.EXECUTE,
+    }
 )
 ENDINGS: Final = frozenset({EffectKind.COMMIT, EffectKind.ROLLBACK, EffectKind.ROLLBACK_TO})
 

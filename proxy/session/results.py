@@ -6,23 +6,20 @@ One reason to change: what a reply to a planned (or effectful) statement means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from proxy.audit.events import Outcome
-from proxy.errors import PgsealError, SchemaMismatch, Unsupported
-from proxy.rules import Read, Storage
-from proxy.session.cells import Missing, OpenColumn, RowOpener
+from proxy.errors import InternalError, PgsealError, SchemaMismatch, Unsupported
+from proxy.rules import Storage
+from proxy.session.cells import Missing
 from proxy.session.interface import CatalogNeed
+from proxy.session.openers import has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
-from proxy.session.statements import Description, Execution, Portal, ReadGrant, Statement
-from proxy.sql.plan import Kind, ResultColumn, StatementPlan
-from proxy.values.fast import shower
-from proxy.values.registry import codec, type_from_oid
+from proxy.session.statements import Description, Execution
+from proxy.sql.plan import Kind, StatementPlan
 from proxy.wire import backend as b
-from proxy.wire.frontend import expand_formats
 
 if TYPE_CHECKING:
     from proxy.session.output import Output
@@ -57,7 +54,11 @@ class Results:
             if head.text is None:
                 return True
             execution = head.text.current
-        return execution is None or execution.opener is None
+        if execution is None or execution.opener is not None:
+            return execution is None
+        if has_sealed_result(execution.plan):
+            raise InternalError("rows came before their description")
+        return True
 
     def rows(self, buffer: bytes, position: int, head: Entry, out: Output) -> tuple[int, PgsealError | None]:
         """Rows from `position` opened into `out`: the offset behind them, and why the next cannot be shown."""
@@ -107,7 +108,7 @@ class Results:
         if head.asked is Asked.QUERY:
             assert head.text is not None and head.text.current is not None
             execution = head.text.current
-            execution.opener = self._opener(plan, fields, (0,) * len(fields), execution.grant)
+            execution.opener = self._planning.opener(plan, fields, (0,) * len(fields), execution.grant)
             return _shown(plan, fields)
         statement = head.statement
         assert statement is not None
@@ -199,53 +200,6 @@ class Results:
                 raise SchemaMismatch(
                     "the server returns another type than the protected column has", column=sealed.rule.label
                 )
-
-    def _opener(
-        self, plan: StatementPlan, fields: Sequence[b.Field], formats: Sequence[int], grant: ReadGrant
-    ) -> RowOpener | None:
-        if self._planning.client.role.read is Read.RAW:
-            return None
-        results = plan.results or ()
-        columns: list[OpenColumn] = []
-        last = -1
-        for index, expected in enumerate(results):
-            if expected.column is not None:
-                columns.append(self._open_column(expected, index - last - 1, formats[index], fields, formats))
-                last = index
-        return RowOpener(columns, len(results), self._planning.keys, grant) if columns else None
-
-    def _open_column(
-        self,
-        expected: ResultColumn,
-        skip: int,
-        code: int,
-        fields: Sequence[b.Field],
-        formats: Sequence[int],
-    ) -> OpenColumn:
-        assert expected.column is not None
-        settings = self._planning.settings.values()
-        show = shower(expected.column.rule.type, code == 1, settings)
-        bound = tuple((i, self._bound_reader(fields[i], formats[i])) for i in expected.bound)
-        return OpenColumn(expected.column, skip, code == 1, show, bound)
-
-    def _bound_reader(self, field: b.Field, code: int) -> Callable[[bytes], bytes]:
-        settings = self._planning.settings.values()
-        kind = type_from_oid(field.type_oid, field.typmod)
-        if kind is None:
-            raise Unsupported("a column named in bind: has a type pgseal does not know")
-        found = codec(kind)
-        return partial(found.read_binary if code == 1 else found.read_text, settings=settings)
-
-    def portal_opener(self, portal: Portal) -> RowOpener | None:
-        """The opener of a bound portal of a planned statement, made at its first Execute."""
-        statement: Statement = portal.statement
-        plan = statement.plan
-        if plan is None or plan.kind is not Kind.PLANNED or not plan.results:
-            return None
-        assert statement.description is not None
-        fields = statement.description.fields
-        formats = expand_formats(portal.result_formats, len(fields))
-        return self._opener(plan, fields, formats, portal.grant)
 
     # --- ends ----------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ OF_VALUES: Final = {
     "bytea_output": "bytea_output",
     "extra_float_digits": "extra_float_digits",
 }
+NO_OVERLAY: Final = Overlay()
 DEFAULT_PATH: Final = '"$user", public'
 
 
@@ -43,7 +44,7 @@ class Level:
 
     session: Mapping[str, str | None]
     local: Mapping[str, str | None]
-    overlay: Overlay = Overlay()
+    overlay: Overlay = NO_OVERLAY
     current_user: str = ""
 
     def get(self, name: str) -> str | None:

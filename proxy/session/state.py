@@ -159,7 +159,9 @@ class State:
             _put_back(self.portals, entry.portal.name, entry.portal, entry.previous_portal)
         elif entry.asked in DESCRIBES and entry.statement is not None:
             entry.statement.is_describe_asked = False
-        if (entry.execution is not None and entry.execution.has_effects) or (entry.text is not None and entry.text.has_effects):
+        if (entry.execution is not None and entry.execution.has_effects) or (
+            entry.text is not None and entry.text.has_effects
+        ):
             self.n_pending_effects -= 1
 
 

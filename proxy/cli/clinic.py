@@ -35,7 +35,6 @@ SETUP: Final = (
 RULES: Final = f"""\
 version: 1
 database: {DATABASE}
-tenant: {{from: fixed, name: clinic}}
 tables:
   public.patients:
     tenant: {{from: column, name: hospital}}

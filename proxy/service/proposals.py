@@ -140,8 +140,7 @@ HEAD: Final = """\
 # Proposed by `pgseal init` from the names and types of columns. Read it, correct it, then run `pgseal check`.
 version: 1
 database: {database}
-# Whose data a row is. One fixed tenant until you say otherwise; see docs/rules.md.
-tenant: {{from: fixed, name: main}}
+# `tenant` says whose data a row is: a column where one looks like it, else one fixed tenant; see docs/rules.md.
 tables:
 """
 
@@ -153,8 +152,8 @@ def _table(key: tuple[str, str], found: Sequence[Candidate]) -> str:
         return ""
     tenant = next((name for name in TENANT_COLUMNS for c in found if c.column == name), None)
     head = [f"  {_scalar('.'.join(key))}:\n"]
-    if tenant:
-        head.append(f"    tenant: {{from: column, name: {tenant}}}\n")
+    source = f"from: column, name: {tenant}" if tenant else "from: fixed, name: main"
+    head.append(f"    tenant: {{{source}}}\n")
     return "".join((*head, "    columns:\n", *lines))
 
 

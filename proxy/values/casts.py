@@ -60,6 +60,8 @@ CONTEXTS: Final[dict[tuple[str, str], Context]] = {
     ("jsonb", "json"): Context.ASSIGNMENT,
     ("int4", "bool"): Context.EXPLICIT,
     ("bool", "int4"): Context.EXPLICIT,
+    **{("jsonb", name): Context.EXPLICIT for name in ("bool", "int2", "int4", "int8", "numeric", "float8")},
+    **{pair: Context.EXPLICIT for name in INTEGERS for pair in ((name, "bytea"), ("bytea", name))},
 }
 
 
@@ -108,6 +110,8 @@ def _convert(display: bytes, source: LogicalType, target: LogicalType, settings:
         return _to_text(display, source, utf8)
     if source.family == "text" or {source.name, target.name} == {"json", "jsonb"}:
         return codec(target).read_text(display, utf8)
+    if source.name in ("jsonb", "bytea") or target.name == "bytea":
+        raise Unsupported("casts of jsonb to numbers and bool, and between bytea and integers")
     if target.name in INTEGERS:
         return _to_integer(display, source, target)
     if target.name == "numeric":

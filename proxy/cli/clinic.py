@@ -178,7 +178,8 @@ def _write(stage: Stage, places: Places) -> None:
     with psycopg.connect(places.through(OWNER)) as connection:
         for row in PATIENTS:
             connection.execute(insert, row)
-    stage.claim("psycopg sent plain values; nothing of pgseal is in the application", True)
+    rows = _query(places.direct(), "SELECT count(*) FROM patients")
+    stage.claim("psycopg sent plain values; nothing of pgseal is in the application", rows == [(len(PATIENTS),)])
 
 
 def _compare(stage: Stage, places: Places) -> None:

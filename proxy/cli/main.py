@@ -10,7 +10,13 @@ from importlib.metadata import version
 
 import typer
 
-from proxy.cli import audit, check, demo, explain, init, rules, run
+import proxy.cli.audit as audit
+import proxy.cli.check as check
+import proxy.cli.demo as demo
+import proxy.cli.explain as explain
+import proxy.cli.init as init
+import proxy.cli.rules as rules
+import proxy.cli.run as run
 from proxy.cli.output import Exit, place_of, say, show_error
 from proxy.errors import PgsealError
 

@@ -1,8 +1,9 @@
 """A plan's edits put into one text, and positions in the result mapped back to the client's text.
 
 Edits replace runs of tokens and nothing else: white space and comments stay as the client wrote them, and
-nothing is deparsed. An insertion stands directly behind the token before it, so that a line comment can never
-swallow it. Error positions count characters (manual: "Error and Notice Message Fields", P), texts are UTF-8.
+nothing is deparsed. An insertion that closes or goes on (it begins with a space, a comma or a closing bracket)
+stands directly behind the token before it, so that a line comment cannot swallow it; any other directly before
+its token. Error positions count characters (manual: "Error and Notice Message Fields", P), texts are UTF-8.
 One reason to change: how an edit is put into a text.
 """
 
@@ -18,6 +19,7 @@ from proxy.sql.plan import Edit, Planned
 _WORD_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$\"'") | frozenset(
     range(0x80, 0x100)
 )
+_GOING_ON = frozenset({b" ", b",", b")"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,11 @@ def edit_bytes(edit: Edit, planned: Planned) -> tuple[int, int]:
     tokens = planned.tokens
     if edit.last >= edit.first:
         return tokens[edit.first][0], tokens[edit.last][1]
-    if edit.first == 0:
-        return (tokens[0][0], tokens[0][0]) if tokens else (0, 0)
-    return tokens[edit.first - 1][1], tokens[edit.first - 1][1]
+    part = edit.parts[0] if edit.parts else b""
+    goes_on = isinstance(part, bytes) and part[:1] in _GOING_ON
+    if edit.first == len(tokens) or (goes_on and edit.first > 0):
+        return (tokens[edit.first - 1][1],) * 2
+    return (tokens[edit.first][0],) * 2
 
 
 def _joined(edit: Edit, slot_texts: Sequence[bytes]) -> bytes:

@@ -4,6 +4,7 @@ a tenant, beside plain tables, a view and a table whose name is pinned. Built fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from proxy.rules import (
     ColumnRule,
@@ -168,6 +169,7 @@ RULES = Ruleset(
 )
 
 
+@lru_cache
 def snapshot(server_version: int = 150018) -> Snapshot:
     relations = _relations()
     names = {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -13,17 +16,27 @@ from rich.console import Console
 from proxy.cli.clinic import Stage
 
 
-def test_demo_once_holds_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pgseal demo --once` exits 0 in an empty folder, prints no failed claim, and its folder is gone afterwards."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    tmp_path.chmod(0o755)
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that the server's own user can pass through; pytest's are closed to it when root runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="demo-of-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
+def test_demo_once_holds_and_leaves_nothing_behind(open_folder: Path) -> None:
+    """`pgseal demo --once` exits 0 in an empty folder, with no failed claim and no folder left."""
     command = [Path(sys.executable).with_name("pgseal"), "demo", "--once"]
-    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    environment = {**os.environ, "TMPDIR": str(open_folder)}
+    answer = subprocess.run(
+        command, cwd=open_folder, env=environment, capture_output=True, text=True, timeout=110
+    )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "Everything above held." in answer.stdout
     assert "DID NOT HOLD" not in answer.stdout
     assert "Traceback" not in answer.stderr
-    assert list(tmp_path.glob("pgseal-*")) == []
+    assert list(open_folder.glob("pgseal-*")) == []
 
 
 def test_stage_failed_claim_is_remembered_and_shown() -> None:

@@ -96,7 +96,7 @@ def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def proxied(postgres: EmbeddedPostgres) -> Iterator[int]:
     """The port of a proxy without rules before the worker's server."""
-    with running_proxy(postgres) as port:
+    with running_proxy(postgres.port) as port:
         yield port
 
 

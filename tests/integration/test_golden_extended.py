@@ -58,7 +58,7 @@ CASES: dict[str, Playbook] = {
     >> query("BEGIN") << "C[BEGIN] ZT" >> query("SELECT 1/0") << "E[22012] ZE"
     >> execute("nope") + sync() << "E[34000] ZE" >> query("ROLLBACK") << "C[ROLLBACK] ZI",
     "bad_query_fails_a_block": Playbook()
-    >> query("BEGIN") << "C[BEGIN] ZT" >> query("pgseal rejected statement 1") << "E[42601] ZE"
+    >> query("BEGIN") << "C[BEGIN] ZT" >> query("rejected statement 1") << "E[42601] ZE"
     >> query("ROLLBACK") << "C[ROLLBACK] ZI",
     "close_of_the_unnamed_statement_then_bind": Playbook()
     >> parse("SELECT 1") + sync() << "1 ZI" >> close_statement("") + execute("nope") + bind() + execute() + sync()

@@ -73,7 +73,7 @@ def test_end_of_a_session_through_the_proxy_is_heard_as_from_the_server(name, ch
 
 def _shut_down(how: str) -> tuple[list[str], list[str]]:
     """What idle clients hear, directly and through the proxy, when the server is ended."""
-    with EmbeddedPostgres(version=chosen_version(), settings=FAST) as server, running_proxy(server) as port:
+    with EmbeddedPostgres(version=chosen_version(), settings=FAST) as server, running_proxy(server.port) as port:
         endpoints = (Endpoint(server.port, "postgres"), Endpoint(port, "postgres"))
         clients = [WireClient.connect(endpoint) for endpoint in endpoints]
         getattr(server, how)()
@@ -101,7 +101,7 @@ def test_killed_server_is_the_end_for_clients_of_the_proxy():
 
 def test_proxy_serves_again_when_its_server_is_back():
     """A restart of the server needs none of the proxy."""
-    with EmbeddedPostgres(version=chosen_version(), settings=FAST) as server, running_proxy(server) as port:
+    with EmbeddedPostgres(version=chosen_version(), settings=FAST) as server, running_proxy(server.port) as port:
         endpoint = Endpoint(port, "postgres")
         playbook = Playbook() >> query("SELECT 1") << "T D C ZI"
         playbook.run(endpoint)

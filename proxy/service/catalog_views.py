@@ -16,7 +16,7 @@ from proxy.sql.catalog import Relation, SealedColumn, Snapshot
 from proxy.sql.draft import Draft
 from proxy.sql.infer import plan_statement
 from proxy.sql.lexer import LexError, lex
-from proxy.sql.parse import parse, relations, strings
+from proxy.sql.parse import marks, parse, relations, strings
 from proxy.sql.plan import Env, StatementPlan
 from proxy.sql.template import template
 
@@ -57,7 +57,7 @@ def _traced(snapshot: Snapshot, view: Relation, plan: StatementPlan, tree: dict[
     for column, result in zip(view.columns, plan.results or (), strict=False):
         if result.column is not None:
             sealed[column.name] = SealedColumn(view.oid, column.attnum, result.column.rule, False)
-    below = [snapshot.relation((), node.get("schemaname"), node["relname"]) for node in relations(tree)]
+    below = [snapshot.relation((), node.get("schemaname"), node["relname"]) for node in relations(marks(tree))]
     tables = {column.rule.table for column in sealed.values()}
     rules = tuple(rule for (schema, name), rule in snapshot.rules.tables.items() if f"{schema}.{name}" in tables)
     return Traced(sealed, _tenant_column(view, tree, below), rules)

@@ -19,7 +19,7 @@ from proxy.sql.ddl_alter import plan_alter
 from proxy.sql.ddl_columns import columns_of, constraint_refusal, looked_at, refusal, relation_with, seal_column
 from proxy.sql.draft import Draft
 from proxy.sql.names import check_names, check_pin, is_protected, made_in, relation_of, resolve
-from proxy.sql.parse import Node, Statement, relations, strings
+from proxy.sql.parse import Node, Statement, marks, relations, strings
 from proxy.sql.plan import Edit, Effect, EffectKind, Env, Kind, StatementPlan
 
 _CHANGED: Final = Effect(EffectKind.DDL)
@@ -35,7 +35,7 @@ class Change:
 
 def plan_ddl(statement: Statement, draft: Draft, span: tuple[int, int]) -> StatementPlan:
     """`span` are the statement's tokens, end exclusive. Raises PS006."""
-    check_names(statement.tree, draft.env)
+    check_names(marks(statement.tree), draft.env)
     if statement.name == "AlterTableStmt":
         edits, made = plan_alter(statement.tree, draft, span)
         change = Change(edits, made)
@@ -60,7 +60,7 @@ def _unknown(tree: Node, draft: Draft) -> Change:
 
 
 def _protected(tree: Node, env: Env) -> Node | None:
-    return next((node for node in relations(tree) if is_protected(relation_of(env, node))), None)
+    return next((node for node in relations(marks(tree)) if is_protected(relation_of(env, node))), None)
 
 
 def _whole(node: Node, what: str, hint: str = "Leave the protected relation out of it.") -> PgsealError:
@@ -171,7 +171,7 @@ def _index(tree: Node, draft: Draft) -> Change:
 
 
 def _statistics(tree: Node, draft: Draft) -> Change:
-    for node in relations(tree):
+    for node in relations(marks(tree)):
         relation = relation_of(draft.env, node)
         seen = looked_at(tree, relation) if relation is not None else None
         if seen is not None:

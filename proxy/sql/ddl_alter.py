@@ -28,7 +28,7 @@ from proxy.sql.ddl_columns import (
 from proxy.sql.draft import Draft
 from proxy.sql.guard import guard_name
 from proxy.sql.names import is_protected, relation_of
-from proxy.sql.parse import Node, relations, strings
+from proxy.sql.parse import Node, marks, relations, strings
 from proxy.sql.plan import Edit
 
 Made = tuple[tuple[tuple[str, str], Relation | None], ...]
@@ -151,7 +151,7 @@ def _check_others(command: Node, draft: Draft, relation: Relation | None) -> Non
         if "pktable" in constraint:
             _check_target(constraint, draft)
     if command["subtype"] in _KINSHIP:
-        nodes = list(relations(definition))
+        nodes = list(relations(marks(definition)))
         if is_protected(relation) or any(is_protected(relation_of(draft.env, node)) for node in nodes):
             raise SchemaMismatch(
                 "Inheritance and partitions of a protected relation cannot be changed.",

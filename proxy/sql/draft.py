@@ -28,6 +28,7 @@ class Draft:
     lifted: Mapping[int, int]
     slots: list[Slot] = field(default_factory=list)
     pinned: set[int] = field(default_factory=set)
+    _literals: list[int] = field(default_factory=list)
     plain_params: set[int] = field(default_factory=set)  # 0-based; written in the text outside every edit
 
     def constant(self, location: int) -> Lifted | None:
@@ -48,6 +49,13 @@ class Draft:
             ordinal += 1
         if ordinal in self.lifted:
             self.pinned.add(self.lifted[ordinal])
+
+    def literal(self, number: int) -> int:
+        """The ordinal of the token that is lifted constant `number`: constants are numbered in the order of
+        their tokens."""
+        if not self._literals:
+            self._literals.extend(self.lifted)
+        return self._literals[number]
 
     def token_at(self, location: int) -> int:
         """The ordinal of the token that starts at (or covers) `location`."""

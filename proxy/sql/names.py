@@ -7,11 +7,9 @@ stand in for one. One reason to change: the rules of pinning.
 
 from __future__ import annotations
 
-from typing import Any
-
 from proxy.errors import PgsealError, SchemaMismatch
 from proxy.sql.catalog import Relation
-from proxy.sql.parse import Node, bodies, relations
+from proxy.sql.parse import Node, relations
 from proxy.sql.plan import Env
 from proxy.sql.settings import own_schema
 from proxy.sql.watch import OWN_SCHEMA
@@ -39,10 +37,11 @@ def is_protected(relation: Relation | None) -> bool:
     return relation is not None and bool(relation.sealed or relation.rule or relation.refused)
 
 
-def check_names(tree: Any, env: Env) -> None:
-    """Raises where a name may not be used: schema pgseal, and pinned names that mean something else."""
-    ctes = {body["ctename"] for body in bodies(tree) if "ctename" in body}
-    for node in relations(tree):
+def check_names(found: list[Node], env: Env) -> None:
+    """`found` are the marks of a tree. Raises where a name may not be used: schema pgseal, and pinned names
+    that mean something else."""
+    ctes = {body["ctename"] for body in found if "ctename" in body}
+    for node in relations(found):
         schema, name = node.get("schemaname"), node["relname"]
         relation = relation_of(env, node)
         if schema == OWN_SCHEMA or (relation is not None and relation.schema == OWN_SCHEMA):

@@ -138,11 +138,11 @@ def _plain_value(arg: Node) -> str | None:
 # --- set_config() -----------------------------------------------------------------------------------
 
 
-def set_config_effects(name: str, tree: Node, draft: Draft) -> tuple[Effect, ...]:
-    """The effects of every set_config() in a statement. One in the target list of a plain SELECT without FROM
-    runs exactly once; of any other pgseal cannot know whether, or how often, it runs."""
+def set_config_effects(name: str, tree: Node, found: list[Node], draft: Draft) -> tuple[Effect, ...]:
+    """The effects of every set_config() in a statement, whose marks are `found`. One in the target list of a
+    plain SELECT without FROM runs exactly once; of any other pgseal cannot know whether or how often it runs."""
     simple = list(_simple_calls(name, tree))
-    every = [call for function, call in calls(tree) if function == SET_CONFIG]
+    every = [call for function, call in calls(found) if function == SET_CONFIG]
     effects: list[Effect] = []
     for call in every:
         if any(call is one for one in simple):

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import Final
 
-from proxy.errors import PgsealError, SchemaMismatch, Unsupported
+from proxy.errors import PgsealError, ProgramLimitExceeded, SchemaMismatch, Unsupported
 from proxy.rules import Read, Write
 from proxy.sql.commands import DML, Watched, command, plan_command, refuse, tag
 from proxy.sql.ddl import plan_ddl
@@ -21,13 +21,14 @@ from proxy.sql.infer import finish_params, plan_statement
 from proxy.sql.lexer import Kind as Token
 from proxy.sql.lexer import LexError, Tokens, lex
 from proxy.sql.names import check_names, is_protected, relation_of
-from proxy.sql.parse import Statement, bodies, calls, parse, relations, strings
+from proxy.sql.parse import Node, Statement, bodies, calls, marks, parse, relations, strings
 from proxy.sql.plan import Effect, EffectKind, Env, Kind, Overlay, Plan, StatementPlan
 from proxy.sql.settings import own_schema, set_config_effects
 from proxy.sql.template import Template, template
 from proxy.sql.watch import OWN_SCHEMA, RUNNERS, SEED, Watch, begins_plainly
 
 PASS: Final = Plan(())
+MAX_TOKENS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,16 @@ def begin(text: bytes, ask: Ask) -> Outcome | Begun:
         return _unlexed(text, ask.watch)
     except PgsealError as error:
         return refused(error)
-    if begins_plainly(text, tokens) and not ask.watch.names(text, tokens):
+    names = ask.watch.names(text, tokens)
+    if not names and begins_plainly(text, tokens):
         return _PASSED
+    if names and len(tokens) > MAX_TOKENS:
+        return refused(
+            ProgramLimitExceeded(
+                f"A statement over something protected has more than {MAX_TOKENS} words and signs.",
+                hint="Send fewer rows in one statement.",
+            )
+        )
     return Begun(tokens, template(text, tokens))
 
 
@@ -214,7 +223,7 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
         raise refuse(statement, _shown(names))
     if statement.name in ("DoStmt", "CallStmt") and _names_in_code(statement, watch):
         raise refuse(statement, "a protected relation")
-    check_names(statement.tree, draft.env)
+    check_names(marks(statement.tree), draft.env)
     return plan_command(statement, draft), names
 
 
@@ -255,42 +264,43 @@ def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> Stateme
     passing = StatementPlan(Kind.PASS, tag(statement.name), is_dml=statement.name != "SelectStmt")
     if not names:
         return passing
-    check_names(statement.tree, draft.env)
-    _check_calls(statement)
-    effects = set_config_effects(statement.name, statement.tree, draft)
+    found = marks({statement.name: statement.tree})
+    check_names(found, draft.env)
+    _check_calls(found)
+    effects = set_config_effects(statement.name, statement.tree, found, draft)
     if _is_raw(draft.env) or not names - _ALWAYS:
         return replace(passing, effects=effects)
-    _check_later(statement, draft.env)
-    _pin_shapes(statement, draft)
+    _check_later(found, draft.env)
+    _pin_shapes(found, draft)
     plan = plan_statement({statement.name: statement.tree}, draft)
     if plan.kind is Kind.PLANNED and draft.env.snapshot.server_version < 160000:
-        _check_grammar(statement, draft)
+        _check_grammar(statement, found, draft)
     return replace(plan, effects=(*plan.effects, *effects))
 
 
-def _check_calls(statement: Statement) -> None:
-    for function, _ in calls(statement.tree):
+def _check_calls(found: list[Node]) -> None:
+    for function, _ in calls(found):
         if function in RUNNERS:
             raise Unsupported(
                 f"{function}() runs SQL that pgseal does not see.", hint="Send that SQL itself, as a statement."
             )
 
 
-def _check_later(statement: Statement, env: Env) -> None:
+def _check_later(found: list[Node], env: Env) -> None:
     """What this version refuses by name before inference looks at it."""
-    protected = next((node for node in relations(statement.tree) if is_protected(relation_of(env, node))), None)
+    protected = next((node for node in relations(found) if is_protected(relation_of(env, node))), None)
     if protected is None:
         return
-    if any("intoClause" in body for body in bodies(statement.tree)):
+    if any("intoClause" in body for body in found):
         raise SchemaMismatch(
             f'INTO would make a relation from the protected "{protected["relname"]}".',
             hint="Create the table through pgseal under a rule of its own, then INSERT ... SELECT.",
         )
-    if any("MergeStmt" in body for body in ({statement.name: statement.tree}, *bodies(statement.tree))):
+    if any("MergeStmt" in body for body in found):
         raise Unsupported("MERGE over a protected relation is not supported.", hint="Use INSERT ... ON CONFLICT.")
 
 
-def _check_grammar(statement: Statement, draft: Draft) -> None:
+def _check_grammar(statement: Statement, found: list[Node], draft: Draft) -> None:
     """libpg_query reads numbers and RETURNING as version 18 does; an older server reads something else."""
     first, last = draft.token_at(statement.start), draft.token_at(statement.end - 1)
     for ordinal in range(first, last + 1):
@@ -300,23 +310,23 @@ def _check_grammar(statement: Statement, draft: Draft) -> None:
             raise Unsupported(
                 "The server does not know this form of a number.", hint="Write it in decimal digits."
             )
-    for body in bodies(statement.tree):
+    for body in found:
         returning = body.get("returningClause", {})
         if returning.get("options") or {"old", "new"} & set(_qualifiers(returning)):
             raise Unsupported("The server does not know RETURNING old or new.", hint="Leave it out.")
 
 
 def _qualifiers(tree: object) -> list[str]:
-    found = (strings(body["ColumnRef"].get("fields", [])) for body in bodies(tree) if "ColumnRef" in body)
-    return [names[0] for names in found if len(names) > 1]
+    paths = (strings(body["ColumnRef"].get("fields", [])) for body in bodies(tree) if "ColumnRef" in body)
+    return [names[0] for names in paths if len(names) > 1]
 
 
 _ORDINALS: Final = ("sortClause", "groupClause", "distinctClause")
 
 
-def _pin_shapes(statement: Statement, draft: Draft) -> None:
+def _pin_shapes(found: list[Node], draft: Draft) -> None:
     """Constants that are no values: ordinals, typmods, names of relations in a cast."""
-    for body in bodies(statement.tree):
+    for body in found:
         for clause in _ORDINALS:
             for item in body.get(clause, ()):
                 _pin(item.get("SortBy", {}).get("node", item), draft)

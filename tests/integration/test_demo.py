@@ -18,7 +18,7 @@ from proxy.cli.clinic import Stage
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that the server's own user can pass through; pytest's are closed to it when root runs the tests."""
+    """A folder that the server's own user can pass through; pytest's are closed to it under root."""
     with tempfile.TemporaryDirectory(prefix="demo-of-") as folder:
         path = Path(folder)
         path.chmod(0o755)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.keys.files import write_atomically
+from proxy.keys.files import locked, write_atomically
 from proxy.keys.records import StoreTampered, is_equal
 
 FILE: Final = "keystore.json"
@@ -62,7 +62,12 @@ class StateFolder:
             raise StoreTampered("the key store differs from the one seen at the same epoch")
 
     def remember(self, found: Seen) -> None:
-        """Keep the state if it is newer. Call after `check`."""
+        """Keep the state if it is newer. Call after `check`. Several processes may share the folder."""
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self._file.parent):
+            self._advance(found)
+
+    def _advance(self, found: Seen) -> None:
         seen = self.read()
         if seen is not None and seen.epoch >= found.epoch:
             return
@@ -72,5 +77,4 @@ class StateFolder:
             "epoch": found.epoch,
             "head_mac": found.head_mac.hex(),
         }
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(self._file, json.dumps(content).encode() + b"\n")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from proxy.rules import ColumnRule, Mode, Storage
+from proxy.sql.guard import guard_expression, guard_name
+from proxy.values.registry import parse_type
 from tests.conftest import Database
 from tests.vectors import DOCS, vectors
 
@@ -65,3 +69,20 @@ def test_token_expressions_on_the_server_give_the_token(database: Database) -> N
             token, text = row
             assert bytes(token).hex() == cell["token"]
             assert text == cell["text"][12:32]
+
+
+def test_guard_of_the_code_is_the_documents() -> None:
+    """What pgseal writes is the document's text, with the column quoted."""
+    for (kind, storage), text in GUARDS.items():
+        rule = ColumnRule(
+            "public.t",
+            "c",
+            parse_type("text"),
+            "public.t.c",
+            mode=Mode.DETERMINISTIC if kind == "deterministic" else Mode.RANDOMISED,
+            search=kind.endswith("search"),
+            storage=Storage(storage),
+        )
+        assert guard_expression(rule) == re.sub(r"\bc\b", '"c"', text)
+    for vector in PAGE["guard_names"]:
+        assert guard_name(replace(rule, context=vector["context"])) == vector["name"]

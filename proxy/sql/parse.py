@@ -40,7 +40,7 @@ def parse(text: bytes) -> tuple[Statement, ...]:
     try:
         document = json.loads(parse_sql_json(text.decode()))
     except (RecursionError, MemoryError):
-        raise Unsupported(_TOO_DEEP, hint="Split it, or nest less.") from None
+        raise too_deep() from None
     except UnicodeDecodeError:
         raise Unsupported("The statement is not text in its encoding.") from None
     except ParseError as error:
@@ -48,9 +48,13 @@ def parse(text: bytes) -> tuple[Statement, ...]:
     return tuple(_statement(raw, len(text)) for raw in document.get("stmts", ()))
 
 
+def too_deep() -> PgsealError:
+    return Unsupported(_TOO_DEEP, hint="Split it, or nest less.")
+
+
 def _refusal(error: ParseError) -> PgsealError:
     if "stack depth" in str(error) or "memory exhausted" in str(error):
-        return Unsupported(_TOO_DEEP, hint="Split it, or nest less.")
+        return too_deep()
     return Unsupported(_NOT_PARSED, hint="Correct its syntax, or write it as PostgreSQL 18 would take it.")
 
 

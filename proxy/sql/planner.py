@@ -22,7 +22,7 @@ from proxy.sql.text_plan import PASS, Ask, Begun, Outcome, begin, finish, outcom
 from proxy.sql.watch import Watch
 from proxy.values.constants import ArrayOf, Call, Cast, Const, Expr, Lifted, Param
 
-SMALL: Final = 8 * 1024
+SMALL: Final = 4 * 1024
 LARGE: Final = 64 * 1024
 
 K = TypeVar("K", bound=Hashable)

@@ -21,7 +21,7 @@ from proxy.sql.infer import finish_params, plan_statement
 from proxy.sql.lexer import Kind as Token
 from proxy.sql.lexer import LexError, Tokens, lex
 from proxy.sql.names import check_names, is_protected, relation_of
-from proxy.sql.parse import Node, Statement, bodies, calls, marks, parse, relations, strings
+from proxy.sql.parse import Node, Statement, bodies, calls, marks, parse, relations, strings, too_deep
 from proxy.sql.plan import Effect, EffectKind, Env, Kind, Overlay, Plan, StatementPlan
 from proxy.sql.settings import own_schema, set_config_effects
 from proxy.sql.template import Template, template
@@ -97,6 +97,8 @@ def finish(text: bytes, begun: Begun, ask: Ask) -> Outcome:
         return _planned(text, begun, ask)
     except PgsealError as error:
         return refused(error)
+    except RecursionError:  # inference goes deeper than the tree it was given
+        return refused(too_deep())
 
 
 def outcome_of(text: bytes, ask: Ask) -> Outcome:

@@ -33,6 +33,7 @@ class PgsealError(Exception):
         self.column = column
         self.hint = hint
         self.position = position  # byte offset in the statement's UTF-8 text, from 0
+        self.character: int | None = None  # the same as the client is told: characters, from 1
         self.severity: Severity = severity
 
 

@@ -35,7 +35,7 @@ from proxy.service.findings import Report
 from proxy.service.lock_reader import locked_relations, lowered
 from proxy.session.connection import Session, Splice
 from proxy.session.interface import CatalogNeed, ClientConnection, Need
-from proxy.session.runtime import Client, Descriptions
+from proxy.session.runtime import Client, Descriptions, Fingerprints
 from proxy.sql.catalog import Name, Snapshot
 from proxy.sql.plan import NotPlanned
 from proxy.sql.planner import Planner, plan_slowly
@@ -69,6 +69,7 @@ class Database:
         self.report = Report(rules.database, ())
         self.planner = Planner()
         self.descriptions = Descriptions()
+        self.fingerprints = Fingerprints()
         self._shared = shared
         self._service = ServiceConnection(target)
         self.refused: Mapping[Name, str] = {}  # relation -> why its use is PS006
@@ -282,7 +283,7 @@ class Databases:
 
     async def _refresh(self, need: CatalogNeed) -> None:
         for database in self.by_name.values():
-            if database.is_loaded and database.snapshot.epoch == need.epoch:
+            if database.is_loaded and need.database == database.name:
                 await database.refresh()
 
     # --- life

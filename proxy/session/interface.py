@@ -20,6 +20,7 @@ class CatalogNeed:
     """A fresh catalog snapshot (own DDL has run, or an OID is unknown)."""
 
     epoch: int  # the epoch that is not good enough any more
+    database: str = ""  # read anew whatever its epoch is by now: what is missing was committed before this need
 
 
 Need = KeyNeed | NotPlanned | CatalogNeed

@@ -9,9 +9,9 @@ One reason to change: what of a session a plan depends on.
 
 from __future__ import annotations
 
-import hmac
+import re
 import time
-from hashlib import sha256
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from proxy.audit.events import Outcome, StatementEvent
@@ -36,6 +36,7 @@ from proxy.sql.plan import Effect, EffectKind, Env, Kind, NotPlanned, Plan, Plan
 from proxy.sql.rewrite import render
 from proxy.values.constants import Inputs, evaluate
 from proxy.values.encodings import from_utf8, to_utf8
+from proxy.wire.backend import error_response
 from proxy.wire.frontend import Bind, Parse, build_bind, expand_formats
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from proxy.sql.catalog import Snapshot
     from proxy.wire.backend import Field
 
-CACHED_DESCRIPTIONS: Final = 4096
+_TRACEPARENT: Final = re.compile(rb"traceparent='([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})'")
 BYTEWISE: Final = frozenset({"UTF8", "SQL_ASCII"})  # no character of several bytes contains an ASCII byte
 IDLE: Final = ord("I")
 CATALOG_EFFECTS: Final = frozenset({EffectKind.DDL, EffectKind.OVERLAY})
@@ -132,11 +133,12 @@ class Planning:
         if invalid is not None and not (plan.is_pass and not any(s.effects for s in plan.statements)):
             raise invalid
         if plan.refusal is not None:
-            raise plan.refusal
+            raise refusal_of(plan.refusal, utf8)
         if plan.is_pass:
             return planned
-        if self._state.stale_epoch >= self.snapshot.epoch:
-            yield (CatalogNeed(self._state.stale_epoch),)
+        if self._state.is_catalog_stale:
+            yield (CatalogNeed(self.snapshot.epoch, self.snapshot.database),)
+            self._state.is_catalog_stale = False
             return (yield from self._plan(text, oids))
         if not self.runtime.audit.is_writable:
             raise AuditNotWritable(
@@ -253,7 +255,7 @@ class Planning:
         plan = portal.statement.plan
         if plan is None:
             return None
-        execution = Execution(plan, plan.effects, portal.effect_values, portal.grant)
+        execution = Execution(plan, portal.statement.planned, plan.effects, portal.effect_values, portal.grant)
         execution.tenant = portal.tenant
         execution.start_s = time.time()
         if plan.kind is Kind.PLANNED and has_sealed_result(plan):
@@ -289,7 +291,7 @@ class Planning:
     def _sealed_query(self, planned: Planned) -> Waits[tuple[Text, bytes | None]]:
         plan = planned.plan
         now = time.time()
-        text = Text(planned, [Execution(s, s.effects, start_s=now) for s in plan.statements])
+        text = Text(planned, [Execution(s, planned, s.effects, start_s=now) for s in plan.statements])
         inputs = Inputs(self.settings.values(), planned.constants)
         tenants = self.tenants()
         texts: dict[int, bytes] = {}
@@ -365,7 +367,7 @@ class Planning:
                     self.settings.commit()
             if self._state.has_run_ddl:
                 self._state.has_run_ddl = False
-                self._state.stale_epoch = self.snapshot.epoch
+                self._state.is_catalog_stale = True
         self._state.has_failed = False
 
     # --- the catalog ---------------------------------------------------------------------------------
@@ -386,6 +388,18 @@ class Planning:
         return read_probe(self.settings, buffer, position)
 
     # --- records -------------------------------------------------------------------------------------
+
+    def error_message(self, error: PgsealError) -> bytes:
+        """The ErrorResponse in the client's encoding."""
+        settings = self.settings.values()
+
+        def encode(text: str) -> bytes:
+            try:
+                return from_utf8(text.encode(), settings)
+            except PgsealError:
+                return text.encode("ascii", "replace")
+
+        return error_response(error, encode)
 
     def record_refusal(self, error: PgsealError) -> int:
         """Counts and audits a refusal; its number names it in the server's log."""
@@ -438,7 +452,7 @@ class Planning:
                 user=self.client.user,
                 application=self.settings.get("application_name") or "",
                 client_address=self.client.address,
-                correlation_id="",
+                correlation_id=correlation_of(execution.planned.text) if execution is not None else "",
                 fingerprint=self._fingerprint(execution),
                 tag=tag,
                 columns=columns,
@@ -455,8 +469,21 @@ class Planning:
     def _fingerprint(self, execution: Execution | None) -> str:
         if execution is None:
             return ""
-        shape = repr((execution.plan.tag, [a.column.rule.label for a in execution.plan.accesses])).encode()
-        return hmac.new(self.runtime.fingerprint_key, shape, sha256).hexdigest()[:16]
+        return self.runtime.fingerprints.of(execution.planned, self.runtime.fingerprint_key)
+
+
+def refusal_of(error: PgsealError, text: bytes) -> PgsealError:
+    """A copy of a plan's refusal (plans are shared) with its position as the client counts."""
+    raised = copy(error)
+    if raised.position is not None:
+        raised.character = len(text[: raised.position].decode("utf-8", "replace")) + 1
+    return raised
+
+
+def correlation_of(text: bytes) -> str:
+    """The traceparent that sqlcommenter wrote into a statement; empty where there is none."""
+    found = _TRACEPARENT.search(text)
+    return found.group(1).decode("ascii") if found is not None else ""
 
 
 def effect_values(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[bytes | None, ...]:

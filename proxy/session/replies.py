@@ -21,7 +21,7 @@ from proxy.session.inbox import Inbox
 from proxy.session.interface import Close
 from proxy.session.state import ENDS_AT_READY, REPLIES, ROW_KINDS, Action, Asked, Entry, Next, Phase, State
 from proxy.wire import backend as b
-from proxy.wire.backend import error_response
+from proxy.wire.backend import error_response, notice_response
 from proxy.wire.framing import LENGTH
 from proxy.wire.frontend import build_query
 
@@ -269,7 +269,9 @@ class Replies:
         while len(queue) > behind and queue[behind].is_maybe:
             del queue[behind]  # the copy ended well: they were ignored
         if head.execution is not None or head.text is not None:
-            self._results.complete(head, buffer[start], buffer[start + 5 : end])
+            notices = self._results.complete(head, buffer[start], buffer[start + 5 : end])
+            if notices:
+                return b"".join(map(notice_response, notices)) + buffer[start:end]
         return b"" if head.action is Action.SKIP else None
 
     def _copy_in(self, buffer: bytes, start: int, end: int) -> bytes | None:

@@ -18,7 +18,6 @@ from proxy.session.state import Action, Asked, Entry, Phase, State
 from proxy.session.statements import Portal, Statement
 from proxy.sql.plan import EffectKind
 from proxy.wire import frontend as f
-from proxy.wire.backend import error_response
 from proxy.wire.framing import LENGTH, frame
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ class Requests:
 
     def _reject_extended(self, error: PgsealError) -> Done:
         """Something the server fails stands in for the message; our error goes out in its stead."""
-        entry = Entry(Asked.EXECUTE, Action.SUBSTITUTE, error_response(error))
+        entry = Entry(Asked.EXECUTE, Action.SUBSTITUTE, self._planning.error_message(error))
         self._put(f.build_execute(POISON_PORTAL), entry)
         self._planning.record_refusal(error)
         return REPLACED
@@ -490,7 +489,7 @@ class Requests:
     def _reject_query(self, error: PgsealError) -> Done:
         self._state.n_asked_ready += 1
         number = self._planning.record_refusal(error)
-        entry = Entry(Asked.QUERY, Action.SUBSTITUTE, error_response(error))
+        entry = Entry(Asked.QUERY, Action.SUBSTITUTE, self._planning.error_message(error))
         self._put(f.build_query(b"pgseal rejected statement %d" % number), entry)
         return REPLACED
 

@@ -146,7 +146,7 @@ class Results:
         if self._passed.get(message) != epoch:
             stale = self._look(b.parse_row_description(message[5:]))
             if stale:
-                out.needs.append(CatalogNeed(epoch))
+                out.needs.append(CatalogNeed(epoch, self._planning.snapshot.database))
                 return b""
             if len(self._passed) >= CACHED_DESCRIPTIONS:
                 self._passed.clear()
@@ -203,20 +203,22 @@ class Results:
 
     # --- ends ----------------------------------------------------------------------------------------
 
-    def complete(self, head: Entry, kind: int, body: bytes) -> None:
-        """CommandComplete, EmptyQueryResponse or PortalSuspended of a watched Execute or Query."""
+    def complete(self, head: Entry, kind: int, body: bytes) -> tuple[str, ...]:
+        """CommandComplete, EmptyQueryResponse or PortalSuspended of a watched Execute or Query; the notices that
+        go before it."""
         execution = head.execution
         if head.text is not None:
             execution = head.text.current
             head.text.index += 1
         if execution is None:
-            return
+            return ()
         if kind == b.COMMAND_COMPLETE:
             self._planning.apply_effects(execution, body[:-1])
         if execution.has_effects:
             execution.has_effects = False
             self._state.n_pending_effects -= 1
         self._planning.finish(execution, Outcome.OK)
+        return execution.plan.notices if kind == b.COMMAND_COMPLETE else ()
 
     def failed(self, head: Entry, body: bytes) -> None:
         """The head got an ErrorResponse."""

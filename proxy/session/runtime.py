@@ -5,9 +5,11 @@ One reason to change: what a session needs from the rest of the proxy.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from hashlib import sha256
+from typing import Final, Protocol
 
 from proxy.keys.material import KeyView
 from proxy.metrics import Counters
@@ -15,6 +17,9 @@ from proxy.rules import RoleRule
 from proxy.session.statements import Description
 from proxy.sql.catalog import Snapshot
 from proxy.sql.plan import Env, NotPlanned, Plan, Planned
+
+
+_LITERAL_STARTS: Final = frozenset(bytes((byte,)) for byte in b"0123456789.'$")  # $ also begins a quoted string
 
 
 class TextPlanner(Protocol):
@@ -52,6 +57,9 @@ class Runtime(Protocol):
     def descriptions(self) -> Descriptions: ...
 
     @property
+    def fingerprints(self) -> Fingerprints: ...
+
+    @property
     def fingerprint_key(self) -> bytes:
         """Keys the fingerprint of a statement's template in audit events."""
         ...
@@ -72,6 +80,28 @@ class Descriptions:
         if len(self._known) >= self._capacity:
             self._known.clear()
         self._known[id(plan)] = (plan, epoch, description)
+
+
+class Fingerprints:
+    """Keyed hashes of statements without their literals and comments, for audit events; bounded."""
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._capacity = capacity
+        self._known: dict[int, tuple[Plan, str]] = {}
+
+    def of(self, planned: Planned, key: bytes) -> str:
+        """16 hexadecimal digits; the same for all texts of one plan."""
+        found = self._known.get(id(planned.plan))
+        if found is not None and found[0] is planned.plan:
+            return found[1]
+        text = planned.text
+        tokens = (text[start:end] for start, end in planned.tokens)
+        shape = b" ".join(b"?" if token[:1] in _LITERAL_STARTS else token for token in tokens)
+        made = hmac.new(key, shape, sha256).hexdigest()[:16]
+        if len(self._known) >= self._capacity:
+            self._known.clear()
+        self._known[id(planned.plan)] = (planned.plan, made)
+        return made
 
 
 @dataclass(frozen=True, slots=True)

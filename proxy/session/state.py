@@ -144,7 +144,7 @@ class State:
     n_pending_effects: int = 0  # in the queue: statements whose completion changes settings or catalog
     has_run_ddl: bool = False  # in the open transaction
     has_failed: bool = False  # an ErrorResponse since the last ReadyForQuery
-    stale_epoch: int = -1  # a catalog of this epoch or older is not good enough for planning
+    is_catalog_stale: bool = False  # own DDL was committed: planning needs a catalog read after it
 
     def end_portals(self) -> None:
         """The transaction ended: portals bound in it are gone, those of a batch sent since are not there yet."""

@@ -29,7 +29,7 @@ class Description:
 
 @dataclass(slots=True)
 class Statement:
-    """A prepared statement as the client sent it, and its plan. `planned` with `is_pass` may still have effects."""
+    """A prepared statement as the client sent it, and its plan, which may pass and still have effects."""
 
     message: Parse  # the client's own
     planned: Planned
@@ -73,6 +73,7 @@ class Execution:
     """One run of one statement: what it opened and sealed, for the audit event and the metrics."""
 
     plan: StatementPlan
+    planned: Planned
     effects: tuple[Effect, ...] = ()
     effect_values: tuple[bytes | None, ...] = ()  # the value of each SET, evaluated
     grant: ReadGrant = field(default_factory=ReadGrant)

@@ -2,7 +2,7 @@
 
 | message              | type | body                                                                          |
 |----------------------|------|-------------------------------------------------------------------------------|
-| RowDescription       | T    | n (2), each: name\\0 table (4) attnum (2) type (4) typlen (2) typmod (4) format (2) |
+| RowDescription       | T    | n (2), each: name\\0 table (4) attnum (2) type (4) size (2) typmod (4) code (2) |
 | ParameterDescription | t    | n (2) type OID (4) x n                                                        |
 | ErrorResponse        | E    | [code (1) text\\0] ... \\0                                                      |
 | ParameterStatus      | S    | name\\0 value\\0                                                                |
@@ -15,7 +15,7 @@ One reason to change: these layouts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct, pack, unpack_from
 from typing import Final
@@ -117,11 +117,9 @@ def build_error_fields(fields: Sequence[tuple[int, bytes]]) -> bytes:
     return frame(b"E", body + b"\0")
 
 
-def error_response(error: PgsealError, position: int | None = None, encoding: str = "utf-8") -> bytes:
-    """The ErrorResponse of one of our errors: the only place where one is made.
-
-    `position` counts characters from 1 in the client's text; `encoding` is the client's (Python's name).
-    """
+def error_response(error: PgsealError, encode: Callable[[str], bytes] = str.encode) -> bytes:
+    """The ErrorResponse of one of our errors: the only place where one is made. `encode` gives the client's
+    encoding."""
     hint = error.hint
     if error.sqlstate.startswith("PS"):
         page = f"See {ERROR_PAGE}#{error.sqlstate.lower()}."
@@ -129,9 +127,9 @@ def error_response(error: PgsealError, position: int | None = None, encoding: st
     fields = [("S", error.severity), ("V", error.severity), ("C", error.sqlstate), ("M", _message(error))]
     if hint:
         fields.append(("H", hint))
-    if position is not None:
-        fields.append(("P", str(position)))
-    encoded = [(ord(code), text.encode(encoding, "replace").replace(b"\0", b"?")) for code, text in fields]
+    if error.character is not None:
+        fields.append(("P", str(error.character)))
+    encoded = [(ord(code), encode(text).replace(b"\0", b"?")) for code, text in fields]
     return build_error_fields(encoded)
 
 

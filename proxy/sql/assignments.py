@@ -154,6 +154,12 @@ def tenant_of_items(
     return tenant, "" if tenant is not None else _NO_CONSTANT
 
 
+def row_of_items(ctx: Inference, into: Written, names: list[str], items: list[Node]) -> Row:
+    """What one row of VALUES says of itself."""
+    tenant, why = tenant_of_items(ctx, into, names, items)
+    return Row(tenant, bound_of_items(ctx, into, names, items), why=why)
+
+
 def _rule(ctx: Inference, into: Written) -> TableRule | None:
     sealed = into.any_sealed()
     return ctx.table_rule(sealed) if sealed is not None else None
@@ -173,6 +179,8 @@ def bound_of_items(
     """For each sealed column with `bind:` the constants its row gives those columns (None: not constants)."""
     found: dict[str, tuple[Expr, ...] | None] = {}
     for sealed in into.relation.sealed.values() if into.relation is not None else ():
+        if not sealed.rule.bind:
+            continue
         values = [
             ctx.literals.read(items[names.index(n)]) if n in names and names.index(n) < len(items) else None
             for n in sealed.rule.bind

@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.errors import Unsupported
 from proxy.sql import assignments, defaults, ranges, tenancy
-from proxy.sql.assignments import Row, Written
+from proxy.sql.assignments import Written
 from proxy.sql.context import Inference, Outputs
 from proxy.sql.expressions import condition, infer_plain, plain_parts
 from proxy.sql.plan import TenantOf
@@ -140,21 +140,18 @@ def _insert_values(
     rows = [row["List"].get("items", []) for row in query["valuesLists"]]
     level = Scope(outer)
     given = names[: max(len(row) for row in rows)]
-    tenants = [assignments.tenant_of_items(ctx, into, names, items) for items in rows]
-    for items, tenant in zip(rows, tenants, strict=True):
-        row = Row(tenant[0], assignments.bound_of_items(ctx, into, names, items), why=tenant[1])
+    written = [assignments.row_of_items(ctx, into, names, items) for items in rows]
+    for items, row in zip(rows, written, strict=True):
         for name, item in zip(names, items, strict=False):
             assignments.assign(ctx, into, name, item, (level, row))
         for item in items[len(names) :]:
             infer_plain(ctx, item, level, Because("a value without a column"))
-    known = [tenant[0] for tenant in tenants]
-    if known[0] is not None and all(t is not None and tenancy.is_equal(ctx, known[0], t) for t in known[1:]):
-        source.tenant = known[0]
-    rows_of = [
-        Row(tenant[0], assignments.bound_of_items(ctx, into, names, items), why=tenant[1])
-        for items, tenant in zip(rows, tenants, strict=True)
-    ]
-    defaults.insert_missing(ctx, body, into, given, rows_of)
+    first = written[0].tenant
+    if first is not None and all(
+        r.tenant is not None and tenancy.is_equal(ctx, first, r.tenant) for r in written
+    ):
+        source.tenant = first
+    defaults.insert_missing(ctx, body, into, given, written)
 
 
 def _insert_select(

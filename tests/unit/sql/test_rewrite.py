@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import InternalError, ProgramLimitExceeded, Unsupported
+from proxy.sql.draft import Draft
+from proxy.sql.infer import finish_params
 from proxy.sql.lexer import lex
 from proxy.sql.plan import ClientParam, Edit, Kind, Plan, Planned, ServerParam, StatementPlan
 from proxy.sql.rewrite import Rendered, render
+from tests.unit.sql import catalogs
 from tests.unit.sql.plans import plan
 
 
@@ -164,6 +167,10 @@ def test_parameter_sealed_in_one_place_and_plain_in_another_is_refused(sql: str)
 
 def test_more_parameters_than_the_protocol_has_are_refused() -> None:
     """A literal in Parse becomes a parameter of the server's."""
-    rows = ", ".join(["('x', 'y')"] * 32768)
+    text = b"SELECT 1"
+    slot = plan("INSERT INTO staff (level) VALUES ('x')").slots[0]
+    draft = Draft(text, lex(text), catalogs.env(), True, (), {}, slots=[slot] * 65536)
     with pytest.raises(ProgramLimitExceeded):
-        plan(f"INSERT INTO staff (ssn, level) VALUES {rows}", extended=True)
+        finish_params(draft)
+    draft.slots.pop()
+    assert len(finish_params(draft)[0]) == 65535

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from proxy.crypto.blind_index import IndexTokens
 from proxy.crypto.derive import Place
@@ -16,6 +17,8 @@ from proxy.keys.columns import AnyKeys, DeterministicKeys, NonceLease, Randomise
 from proxy.keys.kms.base import overwrite
 from proxy.keys.records import KeyRecord
 from proxy.rules import ColumnRule, Mode
+
+K = TypeVar("K")
 
 
 @dataclass(slots=True, repr=False)
@@ -65,12 +68,12 @@ class Dek:
 
 
 @dataclass(slots=True, repr=False)
-class Hot:
+class Hot(Generic[K]):
     """A derived key that was asked for before, until a time that needs no further look. It keeps its rule
     alive, so that the rule's id in the key of the mapping is never another's."""
 
     rule: ColumnRule
-    keys: AnyKeys
+    keys: K
     dek: Dek
     until_s: float
 

@@ -14,12 +14,13 @@ import contextlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from proxy.audit.events import SystemEvent
+from proxy.crypto.blind_index import IndexTokens
 from proxy.crypto.envelope import not_open
 from proxy.errors import KeyUnavailable, PgsealError
-from proxy.keys.cache import Dek, DekCache, Hot
+from proxy.keys.cache import Dek, DekCache, Hot, K
 from proxy.keys.calls import Clock, Flights
 from proxy.keys.columns import (
     FIRST_LEASE,
@@ -73,8 +74,9 @@ class Keyring:
         self._blocked: KeyUnavailable | None = None
         self._read_at_s = -float("inf")
         self._flights = Flights()
-        self._hot_sealing: dict[tuple[int, str], Hot] = {}
-        self._hot_opening: dict[tuple[int, int], Hot] = {}
+        self._hot_sealing: dict[tuple[int, str], Hot[AnyKeys]] = {}
+        self._hot_opening: dict[tuple[int, int], Hot[AnyKeys]] = {}
+        self._hot_tokens: dict[tuple[int, str], Hot[IndexTokens]] = {}
 
     def __repr__(self) -> str:
         return f"Keyring({len(self._deks)} keys)"
@@ -83,11 +85,9 @@ class Keyring:
 
     def sealing(self, rule: ColumnRule, tenant: str) -> ColumnKeys | None:
         """Keys to seal a cell of this column for this tenant."""
-        hot = self._hot_sealing.get((id(rule), tenant))
-        if hot is not None and self._clock() < hot.until_s:
-            self.stats.n_hits += 1
-            hot.dek.was_used = True
-            return hot.keys
+        known = self._hit(self._hot_sealing.get((id(rule), tenant)))
+        if known is not None:
+            return known
         need = cell_need(rule, tenant)
         dek = self._sealing_dek(need)
         if dek is None:
@@ -102,9 +102,8 @@ class Keyring:
         kept = dek.sealing.get((id(rule), version))
         if kept is None:
             kept = dek.sealing[id(rule), version] = (rule, self._keys_of(rule, dek, version))
-        until_s = min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
         _make_room(self._hot_sealing)
-        self._hot_sealing[id(rule), tenant] = Hot(rule, kept[1], dek, until_s)
+        self._hot_sealing[id(rule), tenant] = Hot(rule, kept[1], dek, self._sealing_until(dek))
         return kept[1]
 
     def tokens(self, rule: ColumnRule, tenant: str) -> TokenKey | None:
@@ -113,22 +112,24 @@ class Keyring:
             keys = self.sealing(rule, tenant)
             assert keys is None or isinstance(keys, DeterministicKeys)
             return keys
-        need = index_need(rule, tenant)
-        dek = self._sealing_dek(need)
+        known = self._hit(self._hot_tokens.get((id(rule), tenant)))
+        if known is not None:
+            return known
+        dek = self._sealing_dek(index_need(rule, tenant))
         if dek is None:
             return None
         kept = dek.tokens.get(id(rule))
         if kept is None:
             kept = dek.tokens[id(rule)] = (rule, dek.tokens_of(rule, self._store.realm))
+        _make_room(self._hot_tokens)
+        self._hot_tokens[id(rule), tenant] = Hot(rule, kept[1], dek, self._sealing_until(dek))
         return kept[1]
 
     def opening(self, rule: ColumnRule, key_id: int) -> ColumnKeys | None:
         """Keys to open a cell; CellNotOpen where this key may open no cell of this column."""
-        hot = self._hot_opening.get((id(rule), key_id))
-        if hot is not None and self._clock() < hot.until_s:
-            self.stats.n_hits += 1
-            hot.dek.was_used = True
-            return hot.keys
+        known = self._hit(self._hot_opening.get((id(rule), key_id)))
+        if known is not None:
+            return known
         record = self._store.records.get(key_id)
         if record is not None and not may_open(record, rule):
             raise not_open(rule.label)
@@ -163,6 +164,16 @@ class Keyring:
         if dek is None:
             self._missing(need)
         return dek
+
+    def _hit(self, hot: Hot[K] | None) -> K | None:
+        if hot is None or self._clock() >= hot.until_s:
+            return None
+        self.stats.n_hits += 1
+        hot.dek.was_used = True
+        return hot.keys
+
+    def _sealing_until(self, dek: Dek) -> float:
+        return min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
 
     def _good(self, key_id: int) -> Dek | None:
         dek = self._deks.get(key_id)
@@ -425,6 +436,7 @@ class Keyring:
     def _forget_hot(self) -> None:
         self._hot_sealing.clear()
         self._hot_opening.clear()
+        self._hot_tokens.clear()
 
     def _block(self, error: StoreTampered) -> None:
         """Seal nothing until the store reads well again; say so once."""
@@ -436,6 +448,6 @@ class Keyring:
         self._forget_hot()
 
 
-def _make_room(hot: dict[tuple[int, str], Hot] | dict[tuple[int, int], Hot]) -> None:
+def _make_room(hot: dict[Any, Any]) -> None:
     if len(hot) >= MAX_HOT:
         hot.clear()

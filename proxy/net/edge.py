@@ -23,7 +23,8 @@ class Edge(asyncio.Protocol):
 
     def __init__(self, received: bytes = b"") -> None:
         self.transport: asyncio.Transport
-        self.is_ended = False
+        self.is_ended = False  # the peer sends no more
+        self.is_ending = False  # nor do we
         self._buffer = bytearray(received)
         self._is_paused = False
         self._n_wanted = 0
@@ -69,6 +70,8 @@ class Edge(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, chunk: bytes) -> None:
+        if self.is_ending:
+            return
         self._buffer += chunk
         if len(self._buffer) >= max(_HIGH_WATER, self._n_wanted):
             self._is_paused = True
@@ -78,7 +81,8 @@ class Edge(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._end()
-        return self.transport.get_extra_info("sslcontext") is None  # plain: the other direction stays open
+        is_plain = self.transport.get_extra_info("sslcontext") is None
+        return is_plain and not self.is_ending  # the other direction stays open
 
     def connection_lost(self, error: Exception | None) -> None:
         self._end()

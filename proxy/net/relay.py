@@ -82,6 +82,13 @@ class _Leg(asyncio.Protocol):
         self._push(chunk)
         self._pump()
 
+    def discard(self) -> None:
+        """From here on what comes is read and dropped."""
+        self._push = _drop
+        self._pause = Pause.NONE
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def pause(self, reason: Pause) -> None:
         if not self._pause:
             self.transport.pause_reading()
@@ -98,6 +105,10 @@ class _Leg(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.peer.resume(Pause.PEER_FULL)
+
+
+def _drop(chunk: bytes) -> None:
+    """After the close."""
 
 
 class _ClientSide(_Leg):
@@ -249,6 +260,8 @@ class Relay:
         """The client sends no more. True keeps the other direction open."""
         if transport.get_extra_info("sslcontext") is not None:
             return False  # connection_lost follows
+        if self._is_closed:
+            return False  # the peer has closed too
         self._has_client_ended = True
         self._guarded(lambda _: self._connection.client_eof())(b"")
         self.pump()
@@ -299,8 +312,10 @@ class Relay:
         if self._is_closed:
             return
         self._is_closed = True
-        close(self._client.transport)
+        self._client.discard()
+        close_gently(self._client.transport, self._has_client_ended)
         if how is Close.CANCEL and self._connection.server_key:
+            self._server.discard()
             self._host.spawn(self._cancel_and_close())
         else:
             close(self._server.transport)
@@ -313,6 +328,16 @@ class Relay:
         self._n_open -= 1
         if self._n_open == 0:
             self._host.forget(self)
+
+
+def close_gently(transport: asyncio.Transport, has_peer_ended: bool) -> None:
+    """As `close`, but a plain socket is read until the peer closes too: to close over unread bytes would reset
+    the connection, and the reset may overtake what was written last."""
+    if has_peer_ended or not transport.can_write_eof():
+        close(transport)
+    elif not transport.is_closing():
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER_S, transport.abort)
 
 
 def close(transport: asyncio.Transport) -> None:

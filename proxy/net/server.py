@@ -24,10 +24,11 @@ from proxy.audit.events import SystemEvent
 from proxy.config import AuthMode
 from proxy.errors import PgsealError
 from proxy.net.cancel import cancel_packet, send_cancel
+from proxy.net.edge import Edge
 from proxy.net.gate import Gate
 from proxy.net.handshake import Dropped, Opening, open_client
 from proxy.net.login import ClientLeg, Exchange, Proof, Refused, ServerSide, shown
-from proxy.net.relay import Relay, Work, close, contained
+from proxy.net.relay import Relay, Work, close, close_gently, contained
 from proxy.net.scram import VerifierDiffers
 from proxy.net.server_leg import connect, tune
 from proxy.net.settings import NetSettings
@@ -209,7 +210,7 @@ class Server:
             self.work.record(_refusal_events(error, user, client, gate.mode))
             if isinstance(error, PgsealError):
                 client.edge.write(shown(error, user))
-            close(client.edge.transport)
+            _end(client.edge)
             return
         self._start(login, connection, client, server, proof)
 
@@ -246,9 +247,14 @@ async def serve(settings: NetSettings, work: Services) -> Server:
     return server
 
 
+def _end(edge: Edge) -> None:
+    edge.is_ending = True
+    close_gently(edge.transport, edge.is_ended)
+
+
 def _refuse(client: ClientLeg, error: PgsealError) -> None:
     client.edge.write(error_response(error))
-    close(client.edge.transport)
+    _end(client.edge)
 
 
 def _login(startup: Startup, proof: Proof, client: ClientLeg, server: ServerSide) -> Login:

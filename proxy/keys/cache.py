@@ -120,6 +120,13 @@ class DekCache:
         if dek is not None:
             dek.close(revoke=revoke)
 
+    def drop_ended(self, now_s: float) -> bool:
+        """Overwrite what may not even be prolonged any more; True where there was something."""
+        ended = [key_id for key_id, dek in self._deks.items() if now_s >= dek.last_until_s]
+        for key_id in ended:
+            self.drop(key_id, revoke=False)
+        return bool(ended)
+
     def clear(self) -> None:
         for key_id in tuple(self._deks):
             self.drop(key_id, revoke=True)

@@ -20,7 +20,7 @@ from proxy.audit.events import SystemEvent
 from proxy.crypto.blind_index import IndexTokens
 from proxy.crypto.envelope import not_open
 from proxy.errors import KeyUnavailable, PgsealError
-from proxy.keys.cache import Dek, DekCache, Hot, K
+from proxy.keys.cache import Dek, DekCache, Hot
 from proxy.keys.calls import Clock, Flights
 from proxy.keys.columns import (
     FIRST_LEASE,
@@ -85,9 +85,11 @@ class Keyring:
 
     def sealing(self, rule: ColumnRule, tenant: str) -> ColumnKeys | None:
         """Keys to seal a cell of this column for this tenant."""
-        known = self._hit(self._hot_sealing.get((id(rule), tenant)))
-        if known is not None:
-            return known
+        hot = self._hot_sealing.get((id(rule), tenant))
+        if hot is not None and self._clock() < hot.until_s:
+            self.stats.n_hits += 1
+            hot.dek.was_used = True
+            return hot.keys
         need = cell_need(rule, tenant)
         dek = self._sealing_dek(need)
         if dek is None:
@@ -102,8 +104,9 @@ class Keyring:
         kept = dek.sealing.get((id(rule), version))
         if kept is None:
             kept = dek.sealing[id(rule), version] = (rule, self._keys_of(rule, dek, version))
+        until_s = min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
         _make_room(self._hot_sealing)
-        self._hot_sealing[id(rule), tenant] = Hot(rule, kept[1], dek, self._sealing_until(dek))
+        self._hot_sealing[id(rule), tenant] = Hot(rule, kept[1], dek, until_s)
         return kept[1]
 
     def tokens(self, rule: ColumnRule, tenant: str) -> TokenKey | None:
@@ -112,24 +115,29 @@ class Keyring:
             keys = self.sealing(rule, tenant)
             assert keys is None or isinstance(keys, DeterministicKeys)
             return keys
-        known = self._hit(self._hot_tokens.get((id(rule), tenant)))
-        if known is not None:
-            return known
+        hot = self._hot_tokens.get((id(rule), tenant))
+        if hot is not None and self._clock() < hot.until_s:
+            self.stats.n_hits += 1
+            hot.dek.was_used = True
+            return hot.keys
         dek = self._sealing_dek(index_need(rule, tenant))
         if dek is None:
             return None
         kept = dek.tokens.get(id(rule))
         if kept is None:
             kept = dek.tokens[id(rule)] = (rule, dek.tokens_of(rule, self._store.realm))
+        until_s = min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
         _make_room(self._hot_tokens)
-        self._hot_tokens[id(rule), tenant] = Hot(rule, kept[1], dek, self._sealing_until(dek))
+        self._hot_tokens[id(rule), tenant] = Hot(rule, kept[1], dek, until_s)
         return kept[1]
 
     def opening(self, rule: ColumnRule, key_id: int) -> ColumnKeys | None:
         """Keys to open a cell; CellNotOpen where this key may open no cell of this column."""
-        known = self._hit(self._hot_opening.get((id(rule), key_id)))
-        if known is not None:
-            return known
+        hot = self._hot_opening.get((id(rule), key_id))
+        if hot is not None and self._clock() < hot.until_s:
+            self.stats.n_hits += 1
+            hot.dek.was_used = True
+            return hot.keys
         record = self._store.records.get(key_id)
         if record is not None and not may_open(record, rule):
             raise not_open(rule.label)
@@ -164,16 +172,6 @@ class Keyring:
         if dek is None:
             self._missing(need)
         return dek
-
-    def _hit(self, hot: Hot[K] | None) -> K | None:
-        if hot is None or self._clock() >= hot.until_s:
-            return None
-        self.stats.n_hits += 1
-        hot.dek.was_used = True
-        return hot.keys
-
-    def _sealing_until(self, dek: Dek) -> float:
-        return min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
 
     def _good(self, key_id: int) -> Dek | None:
         dek = self._deks.get(key_id)
@@ -403,10 +401,8 @@ class Keyring:
         now_s = self._clock()
         soon_s = now_s + max(self.options.ttl_s * REFRESH_PART, self.options.status_ttl_s)
         due = [dek.record for dek in self._deks if dek.was_used and dek.good_until_s < soon_s]
-        for dek in self._deks:
-            if now_s >= dek.last_until_s:
-                self._deks.drop(dek.record.key_id, revoke=False)
-                self._forget_hot()
+        if self._deks.drop_ended(now_s):
+            self._forget_hot()
         for record in due:
             with contextlib.suppress(PgsealError):
                 await self._flights.once(record.key_id, lambda record=record: self._unwrap(record))  # type: ignore[misc]

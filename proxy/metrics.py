@@ -91,6 +91,11 @@ class Counters:
         "histograms",
         "kms_calls",
         "n_audit_events",
+        "n_client_in",
+        "n_client_out",
+        "n_irrelevant",
+        "n_server_in",
+        "n_server_out",
         "n_audit_lost",
         "n_connections",
         "n_connections_closed",
@@ -115,6 +120,11 @@ class Counters:
         self.n_plan_misses = 0
         self.n_audit_events = 0
         self.n_audit_lost = 0
+        self.n_irrelevant = 0  # what sessions count at each statement and chunk, without a look-up
+        self.n_client_in = 0
+        self.n_client_out = 0
+        self.n_server_in = 0
+        self.n_server_out = 0
         self.statements: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.bytes: dict[Leg, int] = dict.fromkeys(Leg, 0)
         self.refusals: dict[str, int] = {OTHER: 0}
@@ -155,6 +165,13 @@ class Counters:
 
     def snapshot(self) -> Snapshot:
         """Everything as plain JSON; keys are the names of metrics, then label values."""
+        statements = {verdict.value: n for verdict, n in self.statements.items()}
+        statements[Verdict.IRRELEVANT.value] += self.n_irrelevant
+        legs = {leg.value: n for leg, n in self.bytes.items()}
+        legs[Leg.CLIENT_IN.value] += self.n_client_in
+        legs[Leg.CLIENT_OUT.value] += self.n_client_out
+        legs[Leg.SERVER_IN.value] += self.n_server_in
+        legs[Leg.SERVER_OUT.value] += self.n_server_out
         return {
             "connections": self.n_connections,
             "connections_closed": self.n_connections_closed,
@@ -163,8 +180,8 @@ class Counters:
             "plan_cache": {"hit": self.n_plan_hits, "miss": self.n_plan_misses},
             "audit_events": self.n_audit_events,
             "audit_lost": self.n_audit_lost,
-            "statements": {verdict.value: n for verdict, n in self.statements.items()},
-            "bytes": {leg.value: n for leg, n in self.bytes.items()},
+            "statements": statements,
+            "bytes": legs,
             "refusals": dict(self.refusals),
             "sealed": dict(self.sealed),
             "opened": dict(self.opened),

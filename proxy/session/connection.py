@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from proxy.errors import InternalError, PgsealError, ProtocolViolation
 from proxy.session.interface import Close, Step
+from proxy.session.meter import Meter
 from proxy.session.output import Output
 from proxy.session.planning import Planning
 from proxy.session.probe import PROBE
@@ -34,6 +35,7 @@ class Session:
         self._requests = Requests(self._state, self._planning, self._out, max_message)
         self._replies = Replies(self._state, Results(self._state, self._planning), self._out)
         self._state.queue.append(Entry(Asked.START_UP, is_internal_ready=True))
+        self._meter = Meter(runtime.counters)
         self._is_closed = False
 
     @property
@@ -45,9 +47,11 @@ class Session:
         return not self._state.queue and self._state.status == ord("I")
 
     def client_data(self, chunk: bytes) -> None:
+        self._meter.client_came(len(chunk))
         self._requests.push(chunk)
 
     def server_data(self, chunk: bytes) -> None:
+        self._meter.server_came(len(chunk))
         self._replies.push(chunk)
 
     def client_eof(self) -> None:
@@ -74,7 +78,9 @@ class Session:
             self._end(error)
         self._is_closed = out.close is not None
         requests = self._requests
-        return out.take(hold_client=requests.is_held and requests.n_waiting > HELD_BYTES)
+        step = out.take(hold_client=requests.is_held and requests.n_waiting > HELD_BYTES)
+        self._meter.stepped(step, requests.is_held)
+        return step
 
     def _ask_settings(self) -> None:
         self._state.queue.append(Entry(Asked.QUERY, Action.SKIP))

@@ -418,7 +418,9 @@ class Planning:
         """One Execute or sub-statement ended."""
         n_opened = self._count_opened(execution)
         if execution.plan.kind is not Kind.PLANNED:
+            self.runtime.counters.n_irrelevant += 1
             return
+        self.runtime.counters.statements[Verdict.PLANNED] += 1
         columns = tuple(sorted({a.column.rule.label for a in execution.plan.accesses}))
         self._event(execution.plan.tag, columns, outcome, sqlstate, execution, n_opened)
 

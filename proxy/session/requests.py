@@ -76,6 +76,7 @@ class Requests:
         self._state = state
         self._planning = planning
         self._out = out
+        self._counters = planning.runtime.counters
         self._max_message = max_message
         self._inbox = Inbox()
         self._remain = 0  # bytes still to come of a message that is sent on in pieces
@@ -379,6 +380,7 @@ class Requests:
             name = buffer[start + 5 : end - 5]
             portal = state.portals.get(name)
         if portal is None:
+            self._counters.n_irrelevant += 1
             state.queue.append(EXECUTE)
             return FORWARD
         return self._execute_watched(buffer[start:end], portal)
@@ -473,6 +475,7 @@ class Requests:
         state.n_asked_ready += 1
         text, rendered = made
         if text is None:
+            self._counters.n_irrelevant += 1
             state.queue.append(QUERY)
             return FORWARD
         entry = Entry(Asked.QUERY, text=text)

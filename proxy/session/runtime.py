@@ -18,7 +18,6 @@ from proxy.session.statements import Description
 from proxy.sql.catalog import Snapshot
 from proxy.sql.plan import Env, NotPlanned, Plan, Planned
 
-
 _LITERAL_STARTS: Final = frozenset(bytes((byte,)) for byte in b"0123456789.'$")  # $ also begins a quoted string
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from proxy.admin.http import HttpServer, Readiness
 from proxy.audit.chain import WriterStart
@@ -25,7 +26,7 @@ from proxy.cli.installation import Installation, main_alias, open_kms
 from proxy.cli.measured import MeasuredKms
 from proxy.cli.reload import refuse_weaker, refuse_weaker_rules, watched_state
 from proxy.config import Config, OnFailure
-from proxy.errors import KeyUnavailable, PgsealError
+from proxy.errors import ConfigError, KeyUnavailable, PgsealError
 from proxy.keys.keyring import Keyring, KeyringOptions
 from proxy.keys.kms.base import Kms
 from proxy.keys.state_folder import StateFolder
@@ -46,7 +47,7 @@ WATCH_S: Final = 2.0
 METRICS_S: Final = 1.0
 RETRY_S: Final = 1.0
 METRICS_FOLDER: Final = "metrics"
-_log = logging.getLogger("pgseal.worker")
+_log = structlog.get_logger("pgseal.worker")
 
 
 @dataclass(slots=True)
@@ -81,12 +82,12 @@ class Worker:
             gate = Gate.open(NetSettings.of(changed.config))
             await self.databases.change_rules(changed.rules)
         except PgsealError as error:
-            _log.error("reload refused: %s", error.message)
+            _log.error("reload refused", reason=error.message)
             self._record("config.reload_refused", error.message)
             return
         self.server.gate = gate
         self.installation = changed
-        _log.warning("reloaded configuration and rules")
+        _log.info("reloaded configuration and rules")
         self._record("config.reload", "")
 
     def _record(self, kind: str, reason: str) -> None:
@@ -247,7 +248,7 @@ async def keep_keys_fresh(keyring: Keyring, store: KeyStore) -> None:
         try:
             await keyring.read()
         except KeyUnavailable as error:
-            _log.error("key store: %s", error.message)
+            _log.error("key store not read", reason=error.message)
             await asyncio.sleep(RETRY_S)
 
 
@@ -257,6 +258,10 @@ async def _open_http(worker: Worker, stack: AsyncExitStack) -> HttpServer | None
     if config.http is None or worker.place.index != 0:
         return None
     http = HttpServer(config.http, CountersCollector(worker.metrics), worker.readiness)
-    await http.start()
+    try:
+        await http.start()
+    except OSError as error:
+        raise ConfigError(f"http: cannot listen on {config.http.listen}: {error.strerror}") from None
+    _log.info("http listens", address=str(http.address))
     stack.push_async_callback(http.stop)
     return http

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
+
+import structlog
 
 from proxy.audit.events import Event, StatementEvent
 from proxy.audit.sinks import Auditor
@@ -45,7 +46,7 @@ REFRESH_S: Final = 2.0
 SOON_S: Final = 0.01
 DDL_TAGS: Final = ("CREATE", "ALTER", "DROP")
 N_SLOW_PLANNERS: Final = 1
-_log = logging.getLogger("pgseal.databases")
+_log = structlog.get_logger("pgseal.databases")
 
 
 @dataclass(slots=True)
@@ -153,9 +154,9 @@ class Database:
 
     def _take(self, loaded: _Loaded) -> None:
         for name in sorted(loaded.rules.refused.keys() - self.refused.keys()):
-            _log.error("table refused: %s", loaded.rules.refused[name])
+            _log.error("table refused", table=".".join(name), reason=loaded.rules.refused[name])
         for name in sorted(self.refused.keys() - loaded.rules.refused.keys()):
-            _log.warning("table serves again: %s.%s", *name)
+            _log.info("table serves again", table=".".join(name))
         self._snapshot, self.report, self._fingerprint = loaded.snapshot, loaded.report, loaded.fingerprint
         self.refused = loaded.rules.refused
         labels = [rule.label for table in loaded.rules.tables.values() for rule in table.columns.values()]
@@ -294,7 +295,7 @@ class Databases:
             try:
                 await database.load()
             except PgsealError as error:
-                _log.warning("%s: not loaded yet: %s", database.name, error.message)
+                _log.warning("catalog not loaded yet", database=database.name, reason=error.message)
 
     async def keep_fresh(self) -> None:
         """Poll the catalogs until cancelled: often for a while after a client's DDL, whose commit is not told."""
@@ -314,7 +315,7 @@ class Databases:
             try:
                 found = await database.poll() or found
             except ConnectionFailure as error:
-                _log.debug("%s: %s", database.name, error.message)
+                _log.debug("catalog not polled", database=database.name, reason=error.message)
         if found:
             self._is_change_due = False
         return found

@@ -60,10 +60,11 @@ class Row:
     same_row: Origin | None = None
     same_as: Origin | None = None
     why: str = _ABSENT
+    guard: bytes | None = None
 
     def target(self, column: SealedColumn) -> Target:
         bound = self.bound.get(column.rule.column)
-        return Target(column, self.tenant, bound, self.rows, self.same_row, self.same_as, self.why)
+        return Target(column, self.tenant, bound, self.rows, self.same_row, self.same_as, self.why, self.guard)
 
 
 def check_view(into: Written) -> None:
@@ -135,6 +136,10 @@ def default_of(sealed: SealedColumn) -> Expr:
     """The rule's default as a literal (bytea: the rule holds raw bytes)."""
     raw = sealed.rule.default or b""
     return Const(b"\\x" + raw.hex().encode() if sealed.rule.type.name == "bytea" else raw)
+
+
+def quoted(name: str) -> bytes:
+    return b'"' + name.replace('"', '""').encode() + b'"'
 
 
 # --- the row of an INSERT ----------------------------------------------------------------------------
@@ -318,10 +323,15 @@ def _row_of_update(ctx: Inference, into: Written, scope: Scope, sets: list[_Set]
     if assigned is not None and _base_of(into, scope, assigned) is not into.origin:
         return _moved(ctx, into, scope, sets, assigned)
     tenant = tenancy.proven(scope, into.origin)
+    guard = None
+    if tenant is None and tenancy.has_database_tenant(ctx) and into.relation.tenant_column is not None:
+        tenant = tenancy.SESSION
+        is_open = not tenancy.is_one_tenant(ctx, rule)
+        guard = quoted(into.item.name) + b"." + quoted(into.relation.tenant_column) if is_open else None
     linked = next(
         (o for o in _origins(scope) if o is not into.origin and tenancy.is_linked(scope, into.origin, o)), None
     )
-    return Row(tenant, bound, same_row=into.origin, same_as=linked, why=_NO_CONJUNCT)
+    return Row(tenant, bound, same_row=into.origin, same_as=linked, why=_NO_CONJUNCT, guard=guard)
 
 
 def _origins(scope: Scope) -> list[Origin]:

@@ -6,7 +6,7 @@ One reason to change: where a rule's default has to be written.
 from __future__ import annotations
 
 from proxy.errors import Unsupported
-from proxy.sql.assignments import Row, Written, add_default, tenant_of_items
+from proxy.sql.assignments import Row, Written, add_default, quoted, tenant_of_items
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference
 from proxy.sql.lexer import Kind as Token
@@ -49,10 +49,6 @@ def refuse_missing(into: Written, given: list[str]) -> None:
             column=column.rule.label,
             hint=f'name "{name}" in the column list and give it a value',
         )
-
-
-def quoted(name: str) -> bytes:
-    return b'"' + name.replace('"', '""').encode() + b'"'
 
 
 def insert_missing(ctx: Inference, body: Node, into: Written, given: list[str], rows: list[Row]) -> None:

@@ -20,7 +20,7 @@ from proxy.sql.literals import fits, is_bare, is_null, params_of
 from proxy.sql.plan import Access, Edit, Slot, TenantOf, Use
 from proxy.sql.scopes import Origin
 from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, refused
-from proxy.values.constants import Expr
+from proxy.values.constants import Const, Expr
 
 TOKEN_OF: Final = {
     Storage.BYTEA: (b"substring(", b" from 10 for 15)"),
@@ -139,7 +139,9 @@ class Resolution:
                 raise refused(
                     column, "copying it to another row", "it is bound to its row; assign a value", leaf.location
                 )
-            if (rule is not None and tenancy.is_one_tenant(rule)) or self._is_copied_along(target, leaf, origins):
+            if (rule is not None and tenancy.is_one_tenant(self.ctx, rule)) or self._is_copied_along(
+                target, leaf, origins
+            ):
                 continue
             raise TenantUnknown(
                 f"copying {column.rule.label}: that both rows are of one tenant is not proven",
@@ -187,12 +189,33 @@ class Resolution:
             self.edits.append(Edit(leaf.first, leaf.last, (b"NULL",)))
             return
         number = self._slot(column, leaf, proof)
-        if leaf.inserted is not None:
+        guard = next((t.guard for t in leaf.var.find().targets if t.guard is not None), None)
+        parts: tuple[bytes | int, ...]
+        if guard is not None:
+            parts = self._guarded(column, guard, number)
+            self.edits.append(Edit(leaf.first, leaf.last, parts))
+        elif leaf.inserted is not None:
             before, after = leaf.inserted
-            parts: tuple[bytes | int, ...] = (before, number, after)
+            parts = (before, number, after)
             self.edits.append(Edit(leaf.first, leaf.last, tuple(p for p in parts if p != b"")))
         else:
             self.edits.append(Edit(leaf.first, leaf.last, (number,)))
+
+    def _guarded(self, column: SealedColumn, guard: bytes, number: int) -> tuple[bytes | int, ...]:
+        """The value for rows of the session's tenant; a row of another makes the statement fail (22P02)."""
+        key = ("tenant", column.rule.label)
+        if key not in self.tokens:
+            slot = Slot(Const(None), column, Use.TENANT, tenancy.SESSION)
+            self.tokens[key] = self.ctx.draft.add_slot(slot)
+        cast = b"::int::text" if column.rule.storage is Storage.TEXT else b"::int::text::bytea"
+        other = b"('pgseal'||coalesce(" + guard + b"::text,''))" + cast
+        return (
+            b"(CASE WHEN " + guard + b"::text = ",
+            self.tokens[key],
+            b" THEN ",
+            number,
+            b" ELSE " + other + b" END)",
+        )
 
     def _no_text(self, column: SealedColumn, leaf: Leaf) -> PgsealError:
         return refused(

@@ -23,7 +23,7 @@ from proxy.sql.literals import fits, is_null, names_of, system_name
 from proxy.sql.plan import TenantOf
 from proxy.sql.scopes import Found, Origin, Scope, resolve
 from proxy.sql.spans import Node
-from proxy.sql.types import Leaf, LeafKind, Value
+from proxy.sql.types import Demand, Leaf, LeafKind, Value, is_deterministic
 from proxy.values import registry
 from proxy.values.constants import Expr, Lifted
 
@@ -31,11 +31,18 @@ SESSION: Final = TenantOf()
 _ONE_TENANT: Final = frozenset({TenantFrom.FIXED, TenantFrom.DATABASE})
 
 
-def is_one_tenant(rule: TableRule) -> bool:
+def is_one_tenant(ctx: Inference, rule: TableRule) -> bool:
     """True where all rows that a session sees of the table are of one tenant, without any conjunct."""
-    if rule.tenant.source is TenantFrom.COLUMN:
-        return False
-    return rule.tenant.source in _ONE_TENANT or rule.isolation is not Isolation.NONE
+    if rule.tenant.source in _ONE_TENANT:
+        return True
+    is_known = rule.tenant.source is not TenantFrom.COLUMN or has_database_tenant(ctx)
+    return is_known and rule.isolation is not Isolation.NONE
+
+
+def has_database_tenant(ctx: Inference) -> bool:
+    """True where the database's own rule gives each session a tenant."""
+    rule = ctx.draft.env.snapshot.rules.tenant
+    return rule is not None and rule.source is not TenantFrom.COLUMN
 
 
 def has_session_tenant(rule: TableRule) -> bool:
@@ -120,14 +127,12 @@ def prove(ctx: Inference, leaf: Leaf) -> TenantOf | None:
     rule = ctx.table_rule(sealed) if sealed is not None else None
     if rule is None or leaf.column is None:
         return None
-    if is_one_tenant(rule):
-        return SESSION
-    if leaf.scope is not None:
+    if leaf.scope is not None and rule.tenant.source is TenantFrom.COLUMN:
         for origin, _ in leaf.column.bases:
             proof = proven(leaf.scope, origin)
             if proof is not None:
                 return proof
-    return leaf.column.proof
+    return leaf.column.proof or (SESSION if is_one_tenant(ctx, rule) else None)
 
 
 def proven(scope: Scope, origin: Origin) -> TenantOf | None:
@@ -205,7 +210,7 @@ def _lifted(expr: Expr | None) -> int | None:
 def require_one_tenant(ctx: Inference, column: SealedColumn, leaves: list[Leaf]) -> TenantOf | None:
     """The tenant of a comparison. PS002 where its cells could be of several; `scope: table` needs none."""
     proof, has_columns = common_proof(ctx, leaves)
-    if column.rule.scope is IndexScope.TABLE or not has_columns or proof is not None:
+    if _has_one_index(column) or not has_columns or proof is not None:
         return proof
     leaf = next(leaf for leaf in leaves if leaf.kind is LeafKind.COLUMN and not is_circular(leaf))
     raise TenantUnknown(
@@ -214,6 +219,11 @@ def require_one_tenant(ctx: Inference, column: SealedColumn, leaves: list[Leaf])
         hint=_how_to_prove(ctx, column),
         position=leaf.location,
     )
+
+
+def _has_one_index(column: SealedColumn) -> bool:
+    """`scope: table`: tokens of all tenants are of one key. A deterministic envelope is always its tenant's."""
+    return column.rule.scope is IndexScope.TABLE and not is_deterministic(column)
 
 
 def _how_to_prove(ctx: Inference, column: SealedColumn) -> str:
@@ -242,7 +252,7 @@ def written_tenant(ctx: Inference, column: SealedColumn, leaf: Leaf, proof: Tena
         return proof
     if rule is not None and has_session_tenant(rule):
         return SESSION
-    if column.rule.scope is IndexScope.TABLE and leaf.demand > 1:
+    if _has_one_index(column) and leaf.demand is Demand.TOKEN:
         return SESSION  # the one index key of the table is of no tenant
     raise tenant_unknown(column, "the statement does not say for which tenant this value is", leaf.location)
 

@@ -57,6 +57,7 @@ class Target:
     same_row: Origin | None = None
     same_as: Origin | None = None  # a row of the source whose tenant column is copied along
     why: str = "the statement does not say of which tenant the row is"
+    guard: bytes | None = None  # the tenant column in SQL, to be compared with the session's tenant at run time
 
 
 @dataclass(slots=True, eq=False)

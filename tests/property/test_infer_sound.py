@@ -213,6 +213,8 @@ def check_parents(node: Any, parent: str = "") -> None:
 
 
 def role(key: str, body: dict[str, Any], parent: str) -> str:
+    if key == "List" and parent == "SelectStmt":
+        return "ResTarget"  # a row of VALUES
     if key in ("List", "RowExpr", "String"):
         return parent
     if key != "FuncCall":

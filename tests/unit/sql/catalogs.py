@@ -4,6 +4,7 @@ a tenant, beside plain tables, a view and a table whose name is pinned. Built fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from proxy.rules import (
@@ -195,6 +196,13 @@ def snapshot(server_version: int = 150018) -> Snapshot:
         watched_functions=frozenset({"patient_of"}),
         schemas=frozenset({"public", "archive", "attic", "pgseal", "pg_catalog"}),
     )
+
+
+def with_database_tenant() -> Env:
+    """The same clinic, where app.tenant_id names each session's tenant too."""
+    plain = env()
+    rules = replace(RULES, tenant=BY_SETTING)
+    return replace(plain, snapshot=replace(plain.snapshot, rules=rules))
 
 
 def env(

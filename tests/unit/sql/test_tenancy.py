@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import TenantUnknown
-from proxy.sql.plan import TenantOf
+from proxy.sql.plan import TenantOf, Use
 from proxy.values.constants import Cast, Lifted, Param
 from proxy.values.registry import parse_type
+from tests.unit.sql.catalogs import with_database_tenant
 from tests.unit.sql.plans import plan
 
 PROVEN = [
@@ -157,3 +158,37 @@ def test_upsert_over_the_tenant_column_seals_for_the_proposed_row() -> None:
         "ON CONFLICT (id, hospital_id) DO UPDATE SET ssn = 'y'"
     )
     assert [slot.tenant for slot in outcome.slots] == [TenantOf(Lifted(1), 25)]
+
+
+def test_update_without_a_proof_is_guarded_by_the_session_tenant() -> None:
+    """Rows of another tenant make the server fail the statement instead of taking a cell of this one."""
+    outcome = plan(
+        "UPDATE patients p SET ssn = $1, phone = 'x' WHERE id = 1", with_database_tenant(), extended=True
+    )
+    assert outcome.sql == (
+        "UPDATE patients p SET "
+        """ssn = (CASE WHEN "p"."hospital_id"::text = <1> THEN <0> """
+        """ELSE ('pgseal'||coalesce("p"."hospital_id"::text,''))::int::text::bytea END), """
+        """phone = (CASE WHEN "p"."hospital_id"::text = <3> THEN <2> """
+        """ELSE ('pgseal'||coalesce("p"."hospital_id"::text,''))::int::text END) WHERE id = 1"""
+    )
+    assert [(slot.use, slot.tenant) for slot in outcome.slots[:2]] == [
+        (Use.CELL, TenantOf()),
+        (Use.TENANT, TenantOf()),
+    ]
+    assert [param.oid for param in outcome.server_params] == [17, 25, 25, 25]
+
+
+def test_update_with_a_proof_is_not_guarded() -> None:
+    """A conjunct is proof enough."""
+    outcome = plan("UPDATE patients SET ssn = 'x' WHERE hospital_id = 'a'", with_database_tenant())
+    assert outcome.sql == "UPDATE patients SET ssn = <0> WHERE hospital_id = 'a'"
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1 FROM patients WHERE ssn = 'x'", "INSERT INTO patients (id, ssn) VALUES (1, 'x')"]
+)
+def test_session_tenant_alone_proves_nothing_of_rows_with_a_tenant_column(sql: str) -> None:
+    """Without isolation the table holds other tenants' rows."""
+    with pytest.raises(TenantUnknown):
+        plan(sql, with_database_tenant())

@@ -14,8 +14,8 @@ from proxy.values.base import LogicalType, Settings
 from proxy.values.encodings import to_utf8
 from proxy.values.wire import bad_text
 
-HEX_PAIRS: Final = re.compile(rb"(?:[ \n\t\r]|[0-9a-fA-F]{2})*")
-ESCAPE: Final = re.compile(rb"(?:[^\\]|\\\\|\\[0-3][0-7]{2})*")
+HEX_PAIRS: Final = re.compile(rb"(?:[ \n\t\r]|[0-9a-fA-F]{2})*+")
+ESCAPE: Final = re.compile(rb"(?:[^\\]++|\\\\|\\[0-3][0-7]{2})*+")
 ESCAPED: Final = re.compile(rb"\\(\\|[0-3][0-7]{2})")
 TO_ESCAPE: Final = re.compile(rb"[^\x20-\x5b\x5d-\x7e]")
 

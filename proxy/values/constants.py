@@ -7,11 +7,11 @@ becomes an `Expr` (planning refuses it). One reason to change: the list.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from proxy.errors import CannotCoerce, InvalidBinaryRepresentation, Unsupported
+from proxy.errors import CannotCoerce, InvalidBinaryRepresentation, ProgramLimitExceeded, Unsupported
 from proxy.values.arrays import split_binary, split_text
 from proxy.values.base import LogicalType, Settings, in_utf8
 from proxy.values.casts import Context, cast, context_of, with_length
@@ -78,6 +78,7 @@ class ArrayOf:
 Expr = Const | Lifted | Param | Cast | Call | ArrayOf
 
 
+MAX_ELEMENTS_SIZE: Final = 1 << 28
 LISTED: Final[frozenset[tuple[str, int]]] = SIGNATURES
 """(name, number of arguments) of the functions and operators that may become a `Call`."""
 
@@ -231,7 +232,7 @@ def _cast_elements(
 ) -> tuple[Value | None, ...] | None:
     if items is None:
         return None
-    return tuple(None if item is None else _cast_value(item, target, settings) for item in items)
+    return _bounded(None if item is None else _cast_value(item, target, settings) for item in items)
 
 
 def _cast_value(item: Value, target: LogicalType, settings: Settings) -> Value:
@@ -250,7 +251,7 @@ def _array_parameter(index: int, inputs: Inputs) -> tuple[Value | None, ...] | N
     element_oid, items = split_binary(raw)
     if items and type_ is not None and source_type(element_oid).name != type_.name:
         raise InvalidBinaryRepresentation("wrong element type")
-    return tuple(_binary_element(item, element_oid, inputs.settings) for item in items)
+    return _bounded(_binary_element(item, element_oid, inputs.settings) for item in items)
 
 
 def _element_type(oid: int) -> LogicalType:
@@ -266,7 +267,19 @@ def _split(raw: bytes, type_: LogicalType | None, settings: Settings) -> tuple[V
     if type_ is None:
         return tuple(None if item is None else Value(None, item) for item in items)
     read, utf8 = codec(type_).read_text, in_utf8(settings)
-    return tuple(None if item is None else Value(type_, read(item, utf8)) for item in items)
+    return _bounded(None if item is None else Value(type_, read(item, utf8)) for item in items)
+
+
+def _bounded(values: Iterable[Value | None]) -> tuple[Value | None, ...]:
+    """A few bytes may be a number of 131,072 digits, so the sum of an array's elements is bounded."""
+    found: list[Value | None] = []
+    size = 0
+    for value in values:
+        size += 0 if value is None else len(value.content)
+        if size > MAX_ELEMENTS_SIZE:
+            raise ProgramLimitExceeded("array size exceeds the maximum allowed")
+        found.append(value)
+    return tuple(found)
 
 
 def _binary_element(item: bytes | None, oid: int, settings: Settings) -> Value | None:

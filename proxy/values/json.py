@@ -7,14 +7,18 @@ One reason to change: the JSON the server accepts or prints.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, NoReturn
+from json.encoder import encode_basestring
+from typing import Final, NoReturn, assert_never
 
 from proxy.errors import (
     InternalError,
     InvalidTextRepresentation,
+    PgsealError,
+    ProgramLimitExceeded,
     ProtocolViolation,
     UndefinedFunction,
     Unsupported,
@@ -25,17 +29,19 @@ from proxy.values.encodings import from_utf8, to_utf8
 from proxy.values.numeric import limit, numeric_equality, parse_numeric, show_numeric
 
 MAX_DEPTH: Final = 1000
+MAX_PLAIN: Final = 16_000  # characters; longer numbers go the way that knows numeric's limits
+MAX_EXPANDED: Final = 400  # digits of a number with an exponent in the usual case: a double's
+MAX_DIGITS: Final = 1 << 26
 SPACES: Final = re.compile(r"[ \t\n\r]*")
 TOKEN: Final = re.compile(
-    r'(?P<punct>[\[\]{},:])|(?P<string>"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")'
+    r'(?P<punct>[\[\]{},:])|(?P<string>"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+")'
     r"|(?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?![0-9A-Za-z_.+\-\x80-\U0010ffff])"
     r"|(?P<word>true|false|null)(?![0-9A-Za-z_\x80-\U0010ffff])"
 )
+STRING_START: Final = re.compile(r'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 NOT_TEXT: Final = re.compile("\0|[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
 UNESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-TO_ESCAPE: Final = re.compile(r'["\\\x00-\x1f]')
-ESCAPED: Final = {"\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 
 
 class Number(str):
@@ -44,13 +50,8 @@ class Number(str):
     __slots__ = ()
 
 
-class Word(str):
-    """true, false or null."""
-
-    __slots__ = ()
-
-
-Json = str | dict[str, "Json"] | list["Json"]
+Json = str | bool | None | dict[str, "Json"] | list["Json"]
+WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
 
 
 def _bad() -> NoReturn:
@@ -77,12 +78,14 @@ class _Parser:
     root: Json = ""
     stack: list[dict[str, Json] | list[Json]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    n_digits: int = 0
 
     def parse(self, text: str) -> Json:
         at = _skip(text, 0)
         while at < len(text):
             match = TOKEN.match(text, at)
             if match is None:
+                self._check_start(text, at)
                 _bad()
             kind = match.lastgroup
             if kind == "punct":
@@ -97,14 +100,28 @@ class _Parser:
             _bad()
         return self.root
 
+    def _check_start(self, text: str, at: int) -> None:
+        """What a broken string holds before it breaks is found first."""
+        start = STRING_START.match(text, at)
+        if self.decode and start is not None:
+            unescape(start[0] + '"')
+
     def _scalar(self, kind: str | None, text: str) -> Json:
         if not self.decode:
             return ""
         if kind == "string":
             return unescape(text)
         if kind == "number":
-            return Number(show_numeric(limit(parse_numeric(text), -1)).decode("ascii"))
-        return Word(text)
+            return self._number(text)
+        return WORDS[text]
+
+    def _number(self, text: str) -> Number:
+        """Numbers lose their exponents: eight characters may become 131,072, so their sum is bounded."""
+        number = Number(show_numeric(limit(parse_numeric(text), -1)).decode("ascii"))
+        self.n_digits += len(number)
+        if self.n_digits > MAX_DIGITS:
+            raise ProgramLimitExceeded("total size of jsonb numbers exceeds the maximum")
+        return number
 
     def _put(self, value: Json) -> None:
         if self.expect not in (_Expect.VALUE, _Expect.VALUE_OR_END):
@@ -172,11 +189,6 @@ def _unescaped(match: re.Match[str]) -> str:
     return UNESCAPED.get(match[2], match[2])
 
 
-def escape(text: str) -> str:
-    """A string as jsonb prints it, with its quotes."""
-    return '"' + TO_ESCAPE.sub(lambda m: ESCAPED.get(m[0]) or f"\\u{ord(m[0]):04x}", text) + '"'
-
-
 def write_jsonb(root: Json, *, numbers_equal: bool = False) -> bytes:
     """jsonb's text of a value; `numbers_equal` writes numbers so that equal ones are the same bytes."""
     out: list[str] = []
@@ -184,18 +196,24 @@ def write_jsonb(root: Json, *, numbers_equal: bool = False) -> bytes:
     while todo:
         value = todo.pop()
         match value:
-            case _Raw() | Word():
-                out.append(str(value))
+            case _Raw():
+                out.append(value)
+            case None:
+                out.append("null")
+            case bool():
+                out.append("true" if value else "false")
             case Number():
                 out.append(
                     numeric_equality(value.encode("ascii")).decode("ascii") if numbers_equal else str(value)
                 )
             case str():
-                out.append(escape(value))
+                out.append(encode_basestring(value))
             case dict():
                 todo.extend(reversed(_object_parts(value)))
             case list():
                 todo.extend(reversed(_array_parts(value)))
+            case _:
+                assert_never(value)
     return "".join(out).encode("utf-8")
 
 
@@ -209,7 +227,7 @@ def _object_parts(value: dict[str, Json]) -> list[Json | _Raw]:
     parts: list[Json | _Raw] = [_Raw("{")]
     ordered = sorted(value, key=lambda key: (len(key.encode("utf-8")), key.encode("utf-8")))
     for number, key in enumerate(ordered):
-        parts += [_Raw((", " if number else "") + escape(key) + ": "), value[key]]
+        parts += [_Raw((", " if number else "") + encode_basestring(key) + ": "), value[key]]
     return [*parts, _Raw("}")]
 
 
@@ -222,7 +240,38 @@ def _array_parts(value: list[Json]) -> list[Json | _Raw]:
 
 def parse_json(text: str, *, decode: bool) -> Json:
     """Check a JSON text (22P02) and, with `decode`, give its value."""
+    if text.count("[") + text.count("{") < MAX_DEPTH and not (decode and "\\u" in text):
+        try:
+            value: Json = _PYTHON.decode(text) if decode else _CHECKER.decode(text)
+            return value
+        except (ValueError, RecursionError, ArithmeticError, PgsealError):
+            pass  # the parser below finds the error, with the server's code
     return _Parser(decode).parse(text)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError  # NaN and Infinity, which are no JSON
+
+
+def _plain(text: str) -> Number:
+    """A number without exponent is its own numeric text."""
+    if len(text) > MAX_PLAIN:
+        raise ValueError
+    return Number("0" if text == "-0" else text)
+
+
+def _with_point(text: str) -> Number:
+    if "e" in text or "E" in text or text[:2] == "-0":
+        number = show_numeric(limit(parse_numeric(text), -1)).decode("ascii")
+        if len(number) > MAX_EXPANDED:
+            raise ValueError
+        return Number(number)
+    return _plain(text)
+
+
+# Python's decoder speaks the same grammar but for NaN and Infinity. Its numbers are texts here.
+_PYTHON: Final = json.JSONDecoder(parse_int=_plain, parse_float=_with_point, parse_constant=_refuse)
+_CHECKER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ SIGNS: Final = {"NaN": (0xC000, 0), "Infinity": (0xD000, 0x20), "-Infinity": (0x
 NAMES: Final = {sign: name for name, (sign, _) in SIGNS.items()}
 POSITIVE: Final = 0x0000
 NEGATIVE: Final = 0x4000
+USUAL: Final = re.compile(rb"(0|-?[1-9][0-9]{0,17})(?:\.([0-9]{1,16}))?")
 MAX_SCALE: Final = 16383
 MAX_WEIGHT_DIGITS: Final = 131072
 MAX_EXPONENT: Final = (2**31 - 1) // 2
@@ -170,8 +171,8 @@ def pack(display: bytes) -> bytes:
     return HEADER.pack(len(digits), weight, sign, scale) + struct.pack(f">{len(digits)}h", *digits)
 
 
-def unpack(raw: bytes) -> Decimal | str:
-    """Binary form -> value; 22P03 for a bad sign, scale or digit, 08P01 for a short one."""
+def unpack(raw: bytes) -> bytes:
+    """Binary form -> display form without typmod; 22P03 for a bad sign, scale or digit, 08P01 for a short one."""
     if len(raw) < 8:
         raise ProtocolViolation("insufficient data left in message")
     count, weight, sign, scale = HEADER.unpack_from(raw)
@@ -188,20 +189,35 @@ def unpack(raw: bytes) -> Decimal | str:
         raise ProtocolViolation("insufficient data left in message")
     if len(raw) != 8 + 2 * count:
         raise InvalidBinaryRepresentation("incorrect binary data format")
-    return NAMES.get(sign) or _from_digits(digits, weight, "-" if sign == NEGATIVE else "", scale)
+    if sign in NAMES:
+        return NAMES[sign].encode("ascii")
+    return _from_digits(digits, weight, sign == NEGATIVE, scale)
 
 
-def _from_digits(digits: tuple[int, ...], weight: int, sign: str, scale: int) -> Decimal:
+def _from_digits(digits: tuple[int, ...], weight: int, is_negative: bool, scale: int) -> bytes:
     """Digits beyond the scale are cut, not rounded."""
-    joined = "".join(f"{digit:04d}" for digit in digits)
-    exponent = 4 * (weight + 1 - len(digits))
-    if -exponent > scale:
-        joined = joined[: len(joined) + exponent + scale] if len(joined) + exponent + scale > 0 else ""
-        exponent = -scale
-    elif exponent <= 0:
-        joined, exponent = joined + "0" * (exponent + scale), -scale
-    value = _scaled(sign, joined, exponent)
-    return EXACT.quantize(value, Decimal((0, (1,), -scale)))
+    groups = [f"{digit:04d}" for digit in digits]
+    n_whole = weight + 1
+    if n_whole <= 0:
+        whole, fraction = "0", "0000" * -n_whole + "".join(groups)
+    else:
+        whole = "".join(groups[:n_whole]).ljust(4 * n_whole, "0").lstrip("0") or "0"
+        fraction = "".join(groups[n_whole:])
+    fraction = fraction[:scale].ljust(scale, "0")
+    sign = "-" if is_negative and (whole != "0" or fraction.strip("0")) else ""
+    return f"{sign}{whole}{'.' if scale else ''}{fraction}".encode("ascii")
+
+
+def _is_usual(raw: bytes, typmod: int) -> bool:
+    """True for plain digits that are the display form already, also under the typmod."""
+    match = USUAL.fullmatch(raw)
+    if match is None:
+        return False
+    form = precision_scale(typmod)
+    if form is None:
+        return True
+    precision, scale = form
+    return len(match[2] or b"") == scale and len(match[1].lstrip(b"-")) <= precision - scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +225,15 @@ class NumericCodec:
     type: LogicalType
 
     def read_text(self, raw: bytes, settings: Settings) -> bytes:
+        if len(raw) < 40 and _is_usual(raw, self.type.typmod):
+            return raw
         return show_numeric(limit(parse_numeric(utf8_str(raw, settings)), self.type.typmod))
 
     def read_binary(self, raw: bytes, settings: Settings) -> bytes:
-        return show_numeric(limit(unpack(raw), self.type.typmod))
+        display = unpack(raw)
+        if self.type.typmod < 0:
+            return display
+        return show_numeric(limit(read_display(display), self.type.typmod))
 
     def show_text(self, display: bytes, settings: Settings) -> bytes:
         return display

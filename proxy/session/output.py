@@ -21,19 +21,22 @@ class Output:
 
     def take(self, *, hold_client: bool) -> Step:
         server, client = self.to_server, self.to_client
-        step = Step(
-            server[0] if len(server) == 1 else b"".join(server),
-            client[0] if len(client) == 1 else b"".join(client),
-            tuple(self.needs),
-            self.has_more,
-            hold_client,
-            False,
-            self.close,
-            self.events,
-        )
-        self.to_server = []
-        self.to_client = []
-        self.needs = []
-        self.events = []
-        self.has_more = False
+        step = Step()
+        if server:
+            step.to_server = server[0] if len(server) == 1 else b"".join(server)
+            self.to_server = []
+        if client:
+            step.to_client = client[0] if len(client) == 1 else b"".join(client)
+            self.to_client = []
+        if self.needs:
+            step.needs = tuple(self.needs)
+            self.needs = []
+        if self.events:
+            step.events = self.events
+            self.events = []
+        if self.has_more:
+            step.more = True
+            self.has_more = False
+        step.hold_client = hold_client
+        step.close = self.close
         return step

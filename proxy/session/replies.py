@@ -23,7 +23,7 @@ from proxy.session.state import ENDS_AT_READY, REPLIES, ROW_KINDS, Action, Asked
 from proxy.wire import backend as b
 from proxy.wire.backend import error_response, notice_response
 from proxy.wire.framing import LENGTH
-from proxy.wire.frontend import build_query
+from proxy.wire.frontend import LARGE_LIMIT, build_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,7 @@ QUIET: Final = frozenset(
      b.NO_DATA, b.PARAMETER_DESCRIPTION}
 )  # fmt: skip
 ASYNCHRONOUS: Final = frozenset({b.NOTICE_RESPONSE, b.NOTIFICATION, b.PARAMETER_STATUS})
+RUNS: Final = frozenset({Asked.EXECUTE, Asked.QUERY})
 UNSEEN: Final = frozenset({b.ROW_DESCRIPTION, b.NO_DATA, b.PARAMETER_DESCRIPTION})  # while dropping
 
 
@@ -108,6 +109,8 @@ class Replies:
                     position = size
                     if self._is_dropping:
                         run = size
+                elif end - position > LARGE_LIMIT:
+                    raise Desynchronised
                 else:
                     wanted = end - position
                 break
@@ -126,14 +129,23 @@ class Replies:
                 elif self._out.has_more or self._out.needs:
                     break
                 continue
-            if queue and (head := queue[0]).is_plain and kind in QUIET and not self._is_dropping:
+            if queue and (head := queue[0]).is_plain and not self._is_dropping:
                 what = REPLIES[head.asked].get(kind)
-                if what is None:
-                    raise Desynchronised
-                if what is Next.POP:
-                    queue.popleft()
-                position = end
-                continue
+                if (
+                    kind in QUIET
+                    or (kind == b.ROW_DESCRIPTION and self._results.has_passed(buffer[position:end]))
+                    or (
+                        kind == b.READY_FOR_QUERY
+                        and what is not None
+                        and self._ends_quietly(buffer[position + 5])
+                    )
+                ):
+                    if what is None:
+                        raise Desynchronised
+                    if what is Next.POP:
+                        queue.popleft()
+                    position = end
+                    continue
             replaced = self._reply(kind, buffer, position, end)
             if replaced is None:
                 position = end
@@ -324,6 +336,18 @@ class Replies:
         if not queue:
             state.is_skipping = True
 
+    def _ends_quietly(self, status: int) -> bool:
+        """The ReadyForQuery of a plain head changes nothing but the status."""
+        state = self._state
+        if state.has_failed or state.has_run_ddl or state.portals or state.phase is Phase.COPY_IN:
+            return False
+        if self._is_failing_block or self._results.is_dirty:
+            return False
+        state.status = status
+        state.n_ready += 1
+        state.n_executes = _n_executes(state) if len(state.queue) > 1 else 0
+        return True
+
     def _ready(self, buffer: bytes, start: int, end: int) -> bytes | None:
         state = self._state
         queue = state.queue
@@ -337,7 +361,7 @@ class Replies:
             state.n_ready += 0 if head.is_internal_ready else 1
         if status == IDLE and state.portals:
             state.end_portals()
-        state.n_executes = sum(1 for e in queue if e.asked in (Asked.EXECUTE, Asked.QUERY)) if queue else 0
+        state.n_executes = _n_executes(state)
         if state.phase is Phase.COPY_IN:
             state.phase = Phase.NORMAL
         if not head.is_plain or state.has_failed or state.has_run_ddl or self._results.is_dirty:
@@ -393,3 +417,8 @@ class Replies:
     def internal_error(self) -> bytes:
         """The FATAL for a session that cannot go on."""
         return error_response(InternalError("the connection is out of step and was closed", severity="FATAL"))
+
+
+def _n_executes(state: State) -> int:
+    """Executes and Queries the server has not answered."""
+    return sum(1 for entry in state.queue if entry.asked in RUNS)

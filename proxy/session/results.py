@@ -43,6 +43,10 @@ class Results:
         """The open transaction has changed a tracked setting or the catalog."""
         return self._planning.settings.is_dirty
 
+    def has_passed(self, message: bytes) -> bool:
+        """This RowDescription was looked at under the present catalog."""
+        return self._passed.get(message) == self._planning.snapshot.epoch
+
     # --- rows ----------------------------------------------------------------------------------------
 
     def is_plain(self, head: Entry) -> bool:

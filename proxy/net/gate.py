@@ -8,7 +8,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from proxy.config import AuthMode, Tls
 from proxy.errors import ConfigError, InvalidAuthorization
@@ -108,14 +107,15 @@ def _exposed(settings: NetSettings) -> list[str]:
 def _unreadable(settings: NetSettings) -> list[str]:
     auth, tls = settings.auth, settings.client_tls
     found = [
-        *_failure("client_tls", lambda: client_leg_context(tls)),
+        *_failure(
+            "client_tls", lambda: (client_leg_context(tls), certificate_binding(tls.cert) if tls.cert else b"")
+        ),
         *_failure("server", lambda: server_leg_context(settings.server)),
     ]
-    if tls.cert is not None:
-        found += _failure("client_tls", lambda: certificate_binding(_path(tls.cert)))
-    if auth.verifiers is not None:
-        found += _failure("auth", lambda: Verifiers.read(_path(auth.verifiers)))
-    return list(dict.fromkeys(found))
+    path = auth.verifiers
+    if path is not None:
+        found += _failure("auth", lambda: Verifiers.read(path))
+    return found
 
 
 def _failure(section: str, attempt: Callable[[], object]) -> list[str]:
@@ -130,8 +130,3 @@ def _failure(section: str, attempt: Callable[[], object]) -> list[str]:
     except ValueError:
         return [f"{section}: a certificate cannot be read"]
     return []
-
-
-def _path(path: Path | None) -> Path:
-    assert path is not None
-    return path

@@ -337,11 +337,11 @@ class Keyring:
             self.stats.n_evicted = self._deks.n_evicted
 
     def _prolong(self, key_id: int) -> bool:
-        """The KMS is down: go on with what is in memory for some seconds, up to the bound."""
+        """The KMS is down: go on with what is in memory until after the next `refresh_ahead`, up to the bound."""
         dek, now_s = self._deks.get(key_id), self._clock()
         if dek is None or now_s >= dek.last_until_s:
             return False
-        dek.good_until_s = max(dek.good_until_s, min(now_s + self.options.negative_s, dek.last_until_s))
+        dek.good_until_s = max(dek.good_until_s, min(now_s + 2 * self.options.status_ttl_s, dek.last_until_s))
         return True
 
     # --- the store ------------------------------------------------------------------------------------

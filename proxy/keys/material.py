@@ -40,7 +40,9 @@ KeyNeed = ActiveKeyNeed | KeyIdNeed | LeaseNeed
 
 
 class ColumnKeys(Protocol):
-    """The derived keys of one column under one data key (and, for tokens, the index key)."""
+    """The derived keys of one column under one data key (and, for tokens, the index key). Ask for them anew
+    for each statement: only `opening`'s stay good for the rows of one result. `tenant` is empty where the cells
+    belong to the domain of all tenants (deterministic, `scope: table`)."""
 
     key_id: int
     tenant: str

@@ -44,7 +44,6 @@ from proxy.rules import ColumnRule, Mode
 
 STATUS_LIMIT_S: Final = 300.0  # statuses older than this seal nothing
 MAX_HOT: Final = 100_000
-FULL_READ_EVERY: Final = 20
 AT_ONCE: Final = 16
 REFRESH_PART: Final = 0.2  # of the ttl: so long before its end a used key is asked for again
 
@@ -382,19 +381,6 @@ class Keyring:
                 self._revoke(dek.record.key_id)
                 self._keks.tell("key.revoked", record or dek.record)
         self._forget_hot()
-
-    async def run(self) -> None:
-        """Until cancelled: poll the store, sooner on a NOTIFY, ask ahead for used keys, drop old ones."""
-        n_reads = 0
-        while True:
-            self._store.changed.clear()
-            n_reads += 1
-            with contextlib.suppress(PgsealError):
-                await self.read(full=n_reads % FULL_READ_EVERY == 0)
-            await self.refresh_ahead()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.options.status_ttl_s):
-                    await self._store.changed.wait()
 
     async def refresh_ahead(self) -> None:
         """Unwrap anew what was used and ends soon; overwrite what has ended."""

@@ -15,6 +15,7 @@ from proxy.keys.keyring import STATUS_LIMIT_S
 from proxy.keys.kms.base import KmsRefused, KmsUnavailable
 from proxy.keys.material import ActiveKeyNeed, KeyIdNeed, LeaseNeed
 from proxy.keys.records import KeyStatus, StoreTampered
+from proxy.keys.upkeep import keep_fresh
 from proxy.rules import ColumnRule, Compare
 from tests.conftest import Database
 from tests.keyrings import BADGE, EMAIL, LOGIN, NOTES, OPTIONS, SSN, as_view, bench, open_cell, seal, sealing
@@ -339,12 +340,12 @@ async def test_lease_past_half_of_what_a_key_may_seal_rotates_it(database: Datab
             keys.seal(b"", None, ())
 
 
-async def test_run_reads_on_a_hint_from_another_proxy(database: Database, tmp_path: Path) -> None:
+async def test_keep_fresh_reads_on_a_hint_from_another_proxy(database: Database, tmp_path: Path) -> None:
     """NOTIFY brings a compromise within moments although the poll is far away."""
     async with bench(database, tmp_path / "1") as one, bench(database, tmp_path / "2", is_first=False) as two:
         await seal(one.ring, NOTES, "a", b"value")
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-            running = group.create_task(one.ring.run())
+            running = group.create_task(keep_fresh(one.ring, one.store))
             await two.ring.read()
             one.told.clear()
             await two.store.set_status(1, KeyStatus.COMPROMISED)

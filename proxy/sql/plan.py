@@ -224,7 +224,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class NotPlanned:
-    """The text is long: `Planner.plan_slowly(text, env, param_oids)` must run off the loop first."""
+    """The text is long: `planner.plan_slowly` must run in another process first (see `sql/planner.py`)."""
 
     text: bytes
     env: Env

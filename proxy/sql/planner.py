@@ -114,11 +114,11 @@ class _World:
 class Planner:
     """The plans of one process; one event loop owns it."""
 
-    def __init__(self, n_plans: int = 1000, n_worlds: int = 64) -> None:
+    def __init__(self, n_plans: int = 500, n_worlds: int = 32) -> None:
         self._n_plans = n_plans
         self._n_worlds = n_worlds
         self._worlds: dict[_WorldKey, _World] = {}
-        self._slow: Recent[tuple[bytes, _Oids], tuple[_World, Planned]] = Recent(8)
+        self._slow: Recent[tuple[bytes, _Oids], tuple[_World, Planned]] = Recent(32)
         self._blob: tuple[Snapshot, bytes] | None = None
         self._last: _World | None = None
 

@@ -391,5 +391,21 @@ def _bound_of_update(
                 column=sealed.rule.label,
                 hint=f"assign {sealed.rule.column} in the same statement",
             )
-        found[sealed.rule.column] = None
+        found[sealed.rule.column] = _bound_constants(ctx, into, scope, sets, sealed)
     return found
+
+
+def _bound_constants(
+    ctx: Inference, into: Written, scope: Scope, sets: list[_Set], sealed: SealedColumn
+) -> tuple[Expr, ...] | None:
+    values: list[Expr] = []
+    for name in sealed.rule.bind:
+        assigned = next((item for item in sets if item.name == name), None)
+        literal = ctx.literals.read(assigned.node) if assigned is not None and assigned.node is not None else None
+        value = literal.expr if literal is not None else None
+        if assigned is None and into.origin is not None:
+            value = scope.home.constants.get((into.origin, name))
+        if value is None:
+            return None
+        values.append(value)
+    return tuple(values)

@@ -50,9 +50,11 @@ def with_clause(ctx: Inference, body: Node | None, scope: Scope | None) -> Scope
     if body is None:
         return scope
     level = Scope(scope)
-    for item in body.get("ctes", []):
-        cte = item["CommonTableExpr"]
-        is_recursive = bool(body.get("recursive"))
+    is_recursive = bool(body.get("recursive"))
+    ctes = [item["CommonTableExpr"] for item in body.get("ctes", [])]
+    if is_recursive:
+        level.pending = {cte["ctename"] for cte in ctes}
+    for cte in ctes:
         level.ctes[cte["ctename"]] = _cte(ctx, cte, level, is_recursive)
     return level
 

@@ -16,6 +16,7 @@ from proxy.sql import catalog
 from proxy.sql.catalog import Relation, SealedColumn
 from proxy.sql.plan import TenantOf
 from proxy.sql.types import Var
+from proxy.values.constants import Expr
 
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
@@ -86,6 +87,10 @@ class Scope:
     same_tenant: list[tuple[Origin, Origin]] = field(default_factory=list)
     owner: Scope | None = None
     ctes: dict[str, Cte] = field(default_factory=dict)
+    pending: set[str] = field(
+        default_factory=set
+    )  # WITH RECURSIVE: names that stand for queries not yet inferred
+    constants: dict[tuple[Origin, str], Expr] = field(default_factory=dict)  # conjuncts `column = constant`
 
     @property
     def home(self) -> Scope:
@@ -165,6 +170,11 @@ def find_cte(scope: Scope | None, name: str) -> Cte | None:
     while level is not None:
         if name in level.ctes:
             return level.ctes[name]
+        if name in level.pending:
+            raise Unsupported(
+                f'"{name}" is used before its own query in WITH RECURSIVE, beside a protected table',
+                hint="write the queries in the order in which they use each other, a recursive one as a UNION",
+            )
         level = level.parent
     return None
 

@@ -75,32 +75,41 @@ def _take(ctx: Inference, node: Node, scope: Scope, only: frozenset[Origin] | No
         return
     if system_name(body.get("name", []), ctx.draft) != "=":
         return
-    left, right = _tenants_of(body["lexpr"], scope), _tenants_of(body["rexpr"], scope)
+    left, right = _bases(body["lexpr"], scope), _bases(body["rexpr"], scope)
     if left and right:
-        pairs = [(a, b) for a, _ in left for b, _ in right]
+        pairs = [(a, b) for a, _ in tenant_bases(left) for b, _ in tenant_bases(right)]
         pairs += [(b, a) for a, b in pairs]
         scope.home.same_tenant += [(a, b) for a, b in pairs if _may(b, only)]
         return
-    for origins, other in ((left, body["rexpr"]), (right, body["lexpr"])):
-        for origin, column in origins:
-            proof = constant_tenant(ctx, other, column)
-            if proof is not None and _may(origin, only):
-                scope.home.proofs.setdefault(origin, []).append(proof)
+    for bases, other in ((left, body["rexpr"]), (right, body["lexpr"])):
+        for origin, column in bases:
+            if _may(origin, only):
+                _take_constant(ctx, scope, (origin, column), other)
+
+
+def _take_constant(ctx: Inference, scope: Scope, base: tuple[Origin, catalog.Column], node: Node) -> None:
+    origin, column = base
+    proof = constant_tenant(ctx, node, column)
+    if proof is None or proof.expr is None:
+        return
+    scope.home.constants[(origin, column.name)] = proof.expr
+    if origin.relation.tenant_column == column.name:
+        scope.home.proofs.setdefault(origin, []).append(proof)
 
 
 def _may(origin: Origin, only: frozenset[Origin] | None) -> bool:
     return only is None or origin in only
 
 
-def _tenants_of(node: Node, scope: Scope) -> list[tuple[Origin, catalog.Column]]:
-    """The origins whose tenant column the expression is."""
+def _bases(node: Node, scope: Scope) -> tuple[tuple[Origin, catalog.Column], ...]:
+    """The table columns of this level that the expression is."""
     body = node.get("ColumnRef")
     if body is None or any("A_Star" in part for part in body["fields"]):
-        return []
+        return ()
     found = resolve(scope, names_of(body["fields"]), body.get("location", 0))
     if not isinstance(found, Found) or found.scope is not scope.home:
-        return []
-    return tenant_bases(found.column.bases)
+        return ()
+    return found.column.bases
 
 
 def tenant_bases(bases: tuple[tuple[Origin, catalog.Column], ...]) -> list[tuple[Origin, catalog.Column]]:

@@ -160,6 +160,12 @@ STATEMENTS = [
         "SEARCH DEPTH FIRST BY a SET o SELECT a FROM r",
         "PS001",
     ),
+    (
+        "WITH RECURSIVE a AS (SELECT reason FROM visits), visits AS (SELECT ssn AS reason FROM staff) "
+        "SELECT 1 FROM a WHERE reason = 'x'",
+        "PS001",
+    ),
+    ("WITH RECURSIVE staff AS (SELECT * FROM staff) SELECT ssn FROM staff", "PS001"),
     ("SELECT ssn INTO copy FROM staff", "PS006"),
     ("SELECT * FROM attic.patients", "PS006"),
     ("SELECT * FROM broken", "PS006"),
@@ -224,7 +230,8 @@ STATEMENTS = [
     ("UPDATE staff SET ssn[1] = 'x'", "PS001"),
     ("UPDATE staff SET ssn = 'x' WHERE ssn > 'a'", "PS001"),
     ("UPDATE staff SET ssn = random()::text", "PS001"),
-    ("UPDATE bound SET body = 'x' WHERE id = 1", "PS001"),
+    ("UPDATE bound SET body = 'x' WHERE id > 1", "PS001"),
+    ("UPDATE bound SET body = 'x' WHERE id = 1 OR true", "PS001"),
     ("UPDATE bound SET id = 2", "PS006"),
     ("DELETE FROM staff RETURNING ssn || 'x'", "PS001"),
     ("DELETE FROM staff RETURNING (SELECT max(ssn) FROM staff)", "PS001"),

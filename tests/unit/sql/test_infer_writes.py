@@ -147,6 +147,12 @@ def test_insert_with_bound_columns_carries_their_values() -> None:
     assert outcome.slots[0].bound == (Lifted(0),)
 
 
+def test_update_of_a_bound_column_takes_its_row_from_the_conjuncts() -> None:
+    """`id = 7` says which row the cell is bound to; an assigned id is the new row."""
+    assert plan("UPDATE bound SET body = 'x' WHERE id = 7").slots[0].bound == (Lifted(1),)
+    assert plan("UPDATE bound SET body = 'x', id = 8 WHERE id = 7").slots[0].bound == (Lifted(1),)
+
+
 def test_update_returning_opens_all_sealed_columns() -> None:
     """RETURNING is a result like that of SELECT."""
     results = plan("UPDATE staff SET ssn = 'x' RETURNING *, 1").plan.results

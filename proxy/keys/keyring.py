@@ -396,6 +396,11 @@ class Keyring:
             if kept is not None:
                 kept.was_used = False
 
+    @property
+    def n_keys(self) -> int:
+        """Data keys in memory now."""
+        return len(self._deks)
+
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for /readyz; empty when all is well."""
         found = [f"kms '{alias}' does not answer" for alias in self._keks.down()]

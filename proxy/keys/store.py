@@ -333,7 +333,7 @@ class KeyStore:
         await self._unlock()
 
         async def work(connection: Connection) -> None:
-            async with connection.transaction():
+            async with connection.transaction(isolation="read_committed"):
                 row = await connection.fetchrow(_HEAD + " FOR UPDATE")
                 await self._refresh(connection, row, full=False)
                 assert self._head is not None
@@ -377,7 +377,7 @@ class KeyStore:
         key = self._key[1]
 
         async def work(connection: Connection) -> int:
-            async with connection.transaction():
+            async with connection.transaction(isolation="read_committed"):
                 zero = (key_id, context, 0)
                 await connection.execute(
                     "INSERT INTO pgseal.nonce_leases VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",

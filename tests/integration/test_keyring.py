@@ -387,3 +387,34 @@ async def test_no_key_shows_in_any_repr_event_or_error(database: Database, tmp_p
                 assert spelling not in shown
         one.ring.close()
         assert all(dek.material == bytearray(32) for dek in deks)
+
+
+async def test_keep_fresh_reads_every_row_anew_now_and_then(database: Database, tmp_path: Path) -> None:
+    """A field changed under an old MAC is found by a process that runs on, and said once."""
+    async with bench(database, tmp_path, replace(OPTIONS, status_ttl_s=0.001)) as one:
+        await seal(one.ring, NOTES, "a", b"value")
+        database.execute("UPDATE pgseal.encryption_keys SET access_policy = 'all'")
+        one.told.clear()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            running = group.create_task(keep_fresh(one.ring, one.store))
+            await one.told.wait()
+            running.cancel()
+        assert one.kinds[-1] == "security.key_store"
+
+
+async def test_keep_fresh_over_a_store_that_cannot_be_read_goes_on(database: Database, tmp_path: Path) -> None:
+    """The job outlives an outage of the store and reads it again."""
+    async with bench(database, tmp_path / "1", replace(OPTIONS, status_ttl_s=0.001)) as one:
+        await seal(one.ring, NOTES, "a", b"value")
+        database.execute("ALTER TABLE pgseal.encryption_keys RENAME TO gone")
+        with pytest.raises(KeyUnavailable):
+            await one.ring.read()
+        one.told.clear()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            running = group.create_task(keep_fresh(one.ring, one.store))
+            await asyncio.to_thread(database.execute, "ALTER TABLE pgseal.gone RENAME TO encryption_keys")
+            async with bench(database, tmp_path / "2", is_first=False) as two:
+                await two.store.set_status(1, KeyStatus.INACTIVE)
+            await one.told.wait()
+            running.cancel()
+        assert one.kinds[-1] == "key.revoked"

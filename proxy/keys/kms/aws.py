@@ -17,7 +17,7 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from proxy.errors import ConfigError, KeyUnavailable
-from proxy.keys.kms.base import DEK_SIZE, Context, DataKey, KmsRefused, KmsUnavailable
+from proxy.keys.kms.base import CHECK_CONTEXT, DEK_SIZE, Context, DataKey, KmsRefused, KmsUnavailable, overwrite
 
 T = TypeVar("T")
 _CALL_TIMEOUT_S: Final = 10.0
@@ -104,7 +104,7 @@ class AwsKms:
 
     async def check(self) -> None:
         """Asks for a data key it throws away: the only call that proves both rights and state."""
-        await self.generate_data_key({"domain": "check"})
+        overwrite((await self.generate_data_key(CHECK_CONTEXT)).plain)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

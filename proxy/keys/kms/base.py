@@ -65,6 +65,9 @@ def store_context(realm: bytes) -> dict[str, str]:
     return {"realm": realm.hex(), "domain": "key-store", "key_type": "KEY_STORE"}
 
 
+CHECK_CONTEXT: Final[Context] = {"realm": "", "domain": "check", "key_type": "CHECK"}
+
+
 def overwrite(secret: bytearray) -> None:
     """Zeros in place of a secret, as well as CPython can."""
     secret[:] = bytes(len(secret))

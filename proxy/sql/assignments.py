@@ -19,7 +19,19 @@ from proxy.sql.literals import fits, names_of
 from proxy.sql.plan import TenantOf
 from proxy.sql.scopes import Found, Item, Origin, Scope, resolve
 from proxy.sql.spans import Node
-from proxy.sql.types import Because, Demand, Leaf, LeafKind, Target, Value, Var, make_plain, plain, seal
+from proxy.sql.types import (
+    Because,
+    Demand,
+    Leaf,
+    LeafKind,
+    Target,
+    Value,
+    Var,
+    is_same_type,
+    make_plain,
+    plain,
+    seal,
+)
 from proxy.values import registry
 from proxy.values.constants import Const, Expr
 
@@ -208,7 +220,9 @@ def row_of_outputs(ctx: Inference, into: Written, names: list[str], outputs: Out
     source = output.values
     direct = output.value.direct
     if direct is not None and direct.column is not None:
-        source = direct.column.values
+        logical = registry.type_from_oid(column.type_oid)
+        is_kept = direct.cast is None or (logical is not None and is_same_type(direct.cast, logical))
+        source = direct.column.values if is_kept else None
     if source is not None:
         return Row(None, rows=_values_tenants(ctx, source, column), why=_NO_CONSTANT)
     if direct is not None and direct.column is not None and direct.scope is not None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from proxy.errors import Unsupported
 from proxy.sql.comparisons import (
     EQUALITY,
-    STRINGS,
     any_of,
     compare,
     compare_columns,
@@ -33,6 +32,7 @@ from proxy.sql.types import (
     LeafKind,
     Value,
     Var,
+    is_same_type,
     make_plain,
     plain,
     unify,
@@ -246,19 +246,23 @@ def _case(ctx: Inference, body: Node, scope: Scope) -> Value:
 
 
 def _cast(ctx: Inference, body: Node, scope: Scope) -> Value:
-    """A cast of a sealed column to its own type is taken away; any other makes it plain."""
+    """A cast of a sealed column to its own type is taken away, also one of a column of constants (VALUES) that
+    may turn out to be sealed; any other makes what is in it plain."""
     location = body.get("location", 0)
     value = infer(ctx, body["arg"], scope)
-    sealed = value.var.find().sealed
-    if sealed is not None and value.direct is not None:
-        found = ctx.literals.type_of(body["typeName"])
-        own = sealed.rule.type
-        if found is not None and not found[1]:
-            logical = found[0]
-            same = logical.name == own.name or {logical.name, own.name} <= STRINGS
-            if same and logical.typmod in (-1, own.typmod):
-                widen(ctx, value.direct, {"TypeCast": body})
-                return value
+    found = ctx.literals.type_of(body["typeName"])
+    root, leaf = value.var.find(), value.direct
+    if leaf is not None and found is not None and not found[1] and root.plain is None:
+        logical = found[0]
+        if root.sealed is not None:
+            own = root.sealed.rule.type
+            is_same = is_same_type(logical, own) and logical.typmod in (-1, own.typmod)
+        else:
+            is_same = logical.typmod == -1 and leaf.cast is None
+            leaf.cast = logical
+        if is_same:
+            widen(ctx, leaf, {"TypeCast": body})
+            return value
     make_plain(value, Because("a cast", location if location >= 0 else None, APPLICATION))
     return plain(location=max(location, 0))
 

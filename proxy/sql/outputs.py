@@ -26,7 +26,8 @@ def _shown(ctx: Inference, output: Output, name: str) -> Column:
     value.ask(Demand.CELL)
     column = Column(name, None, value.var, proof=tenancy.output_proof(ctx, value))
     if value.direct is not None and value.direct.column is not None:
-        column.bases, column.values = value.direct.column.bases, value.direct.column.values
+        column.bases = value.direct.column.bases
+        column.values = value.direct.column.values if value.direct.cast is None else None
     elif output.values is not None:
         column.values = output.values
     return column

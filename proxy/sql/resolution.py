@@ -19,7 +19,7 @@ from proxy.sql.lexer import Kind as Token
 from proxy.sql.literals import fits, is_bare, is_null, params_of
 from proxy.sql.plan import Access, Edit, Slot, TenantOf, Use
 from proxy.sql.scopes import Origin
-from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, refused
+from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, is_same_type, refused
 from proxy.values.constants import Const, Expr
 
 TOKEN_OF: Final = {
@@ -165,6 +165,8 @@ class Resolution:
             proof = tenancy.prove(self.ctx, leaf)
             if proof is not None and proof.expr is not None and proof not in self.read_tenants:
                 self.read_tenants.append(proof)
+        if leaf.cast is not None and not is_same_type(leaf.cast, column.rule.type):
+            raise refused(column, "a cast", "leave the cast away", leaf.location)
         before, after = b"", b""
         if leaf.demand is Demand.TOKEN and not is_deterministic(column):
             before, after = TOKEN_OF[column.rule.storage]

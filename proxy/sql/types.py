@@ -18,6 +18,7 @@ from proxy.errors import PgsealError, Unsupported
 from proxy.rules import Mode
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.plan import TenantOf
+from proxy.values.base import LogicalType
 from proxy.values.constants import Expr
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Leaf:
     has_two_demands: bool = False
     row: tuple[int, int] | None = None
     inner: tuple[int, int] = (1, 0)
+    cast: LogicalType | None = None  # around a column of constants: taken away if they are sealed
     inserted: tuple[bytes, bytes] | None = None  # a constant with no text: written before `first`, in these
 
     def ask(self, demand: Demand) -> None:
@@ -138,6 +140,14 @@ class Value:
 
 def plain(what: str = "a plain expression", location: int = 0) -> Value:
     return Value(Var(plain=Because(what, location)), location=location)
+
+
+_STRINGS: Final = frozenset({"text", "varchar"})
+
+
+def is_same_type(left: LogicalType, right: LogicalType) -> bool:
+    """True where a cast from one to the other changes no value (typmods apart)."""
+    return left.name == right.name or {left.name, right.name} <= _STRINGS
 
 
 def is_same_seal(left: SealedColumn, right: SealedColumn) -> bool:

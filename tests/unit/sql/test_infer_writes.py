@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.errors import PgsealError
 from proxy.sql.plan import TenantOf
-from proxy.values.constants import Const, Lifted, Param
+from proxy.values.constants import Cast, Const, Lifted, Param
+from proxy.values.registry import parse_type
 from tests.unit.sql.plans import plan
 
 INSERTED = [
@@ -133,6 +135,41 @@ def test_insert_select_from_values_seals_each_row_for_its_own_tenant() -> None:
         "INSERT INTO patients (hospital_id, ssn) SELECT v.h, v.s FROM (VALUES ('a', 'x'), ('b', 'y')) v(h, s)"
     )
     assert [slot.tenant for slot in outcome.slots] == [TenantOf(Lifted(0), 25), TenantOf(Lifted(2), 25)]
+
+
+def test_insert_select_with_casts_of_a_values_column_takes_them_away() -> None:
+    """The form in which SQLAlchemy inserts many rows in order; of the plain columns the casts stay."""
+    outcome = plan(
+        "INSERT INTO patients (hospital_id, dob, name) SELECT p0::VARCHAR, p1::DATE, p2::VARCHAR FROM (VALUES "
+        "($1::VARCHAR, $2::DATE, $3, 0), ($4, $5, $6, 1)) AS imp_sen(p0, p1, p2, sen_counter) "
+        "ORDER BY sen_counter RETURNING patients.id, patients.id AS id__1",
+        extended=True,
+    )
+    assert outcome.sql == (
+        "INSERT INTO patients (hospital_id, dob, name) SELECT p0::VARCHAR, p1, p2::VARCHAR FROM (VALUES "
+        "($1::VARCHAR, <0>, $3, 0), ($4, <1>, $6, 1)) AS imp_sen(p0, p1, p2, sen_counter) "
+        "ORDER BY sen_counter RETURNING patients.id, patients.id AS id__1"
+    )
+    assert [slot.tenant.expr for slot in outcome.slots] == [Cast(Param(0), parse_type("varchar")), Param(3)]
+    assert [param.oid for param in outcome.client_params] == [0, 1082, 0, 0, 1082, 0]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO patients (hospital_id, ssn) SELECT v.h::int, v.s FROM (VALUES ('07', 'x')) v(h, s)",
+        "INSERT INTO patients (hospital_id, ssn) SELECT v.h::varchar(1), v.s FROM (VALUES ('ab', 'x')) v(h, s)",
+        "INSERT INTO patients (hospital_id, ssn) SELECT q.h, q.s FROM "
+        "(SELECT v.h::int AS h, v.s FROM (VALUES ('07', 'x')) v(h, s)) q",
+        "INSERT INTO patients (hospital_id, dob) SELECT 'a', v.s::timestamp FROM (VALUES ('x')) v(s)",
+        "INSERT INTO patients (hospital_id, ssn) SELECT 'a', v.s::varchar(2) FROM (VALUES ('x')) v(s)",
+        "INSERT INTO patients (hospital_id, ssn) SELECT 'a', v.s::int::text FROM (VALUES ('1')) v(s)",
+    ],
+)
+def test_insert_select_with_a_cast_that_changes_values_is_refused(sql: str) -> None:
+    """The tenant, or the value, would be another than the server computes."""
+    with pytest.raises(PgsealError):
+        plan(sql)
 
 
 def test_default_of_the_rule_is_a_literal_of_the_plan() -> None:

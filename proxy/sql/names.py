@@ -40,16 +40,23 @@ def is_protected(relation: Relation | None) -> bool:
 def check_names(found: list[Node], env: Env) -> None:
     """`found` are the marks of a tree. Raises where a name may not be used: schema pgseal, and pinned names
     that mean something else."""
+    check_own_schema(found, env)
     ctes = {body["ctename"] for body in found if "ctename" in body}
     for node in relations(found):
         schema, name = node.get("schemaname"), node["relname"]
-        relation = relation_of(env, node)
-        if schema == OWN_SCHEMA or (relation is not None and relation.schema == OWN_SCHEMA):
-            raise own_schema()
-        if schema is None and name in ctes:
+        if name not in env.snapshot.pinned or (schema is None and name in ctes):
             continue
-        if name in env.snapshot.pinned and relation is not None:
+        relation = relation_of(env, node)
+        if relation is not None:
             check_pin(env, relation.schema, name)
+
+
+def check_own_schema(found: list[Node], env: Env) -> None:
+    """Raises where a relation of schema pgseal is named, with or without the schema."""
+    for node in relations(found):
+        relation = relation_of(env, node)
+        if node.get("schemaname") == OWN_SCHEMA or (relation is not None and relation.schema == OWN_SCHEMA):
+            raise own_schema()
 
 
 def check_pin(env: Env, schema: str, name: str) -> None:

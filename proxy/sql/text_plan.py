@@ -20,7 +20,7 @@ from proxy.sql.draft import Draft
 from proxy.sql.infer import finish_params, plan_statement
 from proxy.sql.lexer import Kind as Token
 from proxy.sql.lexer import LexError, Tokens, lex
-from proxy.sql.names import check_names, is_protected, relation_of
+from proxy.sql.names import check_names, check_own_schema, is_protected, relation_of
 from proxy.sql.parse import Node, Statement, bodies, calls, marks, parse, relations, strings, too_deep
 from proxy.sql.plan import Effect, EffectKind, Env, Kind, Overlay, Plan, StatementPlan
 from proxy.sql.settings import own_schema, set_config_effects
@@ -78,6 +78,12 @@ def begin(text: bytes, ask: Ask) -> Outcome | Begun:
         return _unlexed(text, ask.watch)
     except PgsealError as error:
         return refused(error)
+    return Begun(tokens, template(text, tokens))
+
+
+def finish(text: bytes, begun: Begun, ask: Ask) -> Outcome:
+    """Look at the names, parse and plan. Never raises for bad SQL."""
+    tokens = begun.tokens
     names = ask.watch.names(text, tokens)
     if not names and begins_plainly(text, tokens):
         return _PASSED
@@ -88,11 +94,6 @@ def begin(text: bytes, ask: Ask) -> Outcome | Begun:
                 hint="Send fewer rows in one statement.",
             )
         )
-    return Begun(tokens, template(text, tokens))
-
-
-def finish(text: bytes, begun: Begun, ask: Ask) -> Outcome:
-    """Parse and plan. Never raises for bad SQL."""
     try:
         return _planned(text, begun, ask)
     except PgsealError as error:
@@ -267,10 +268,13 @@ def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> Stateme
     if not names:
         return passing
     found = marks({statement.name: statement.tree})
+    if _is_raw(draft.env):
+        check_own_schema(found, draft.env)
+        return replace(passing, effects=set_config_effects(statement.name, statement.tree, found, draft))
     check_names(found, draft.env)
     _check_calls(found)
     effects = set_config_effects(statement.name, statement.tree, found, draft)
-    if _is_raw(draft.env) or not names - _ALWAYS:
+    if not names - _ALWAYS:
         return replace(passing, effects=effects)
     _check_later(found, draft.env)
     _pin_shapes(found, draft)

@@ -160,7 +160,14 @@ def test_command_unknown_node_over_a_watched_name_is_refused() -> None:
 
 def test_command_raw_role_passes_all_but_schema_pgseal() -> None:
     """Dump and restore see cells as they are."""
-    for text in ("copy patients to stdout", "select * from patients", "create table patients (ssn bytea)"):
+    for text in (
+        "copy patients to stdout",
+        "select * from patients",
+        "select * from other.patients",
+        "copy other.patients from stdin",
+        "create table patients (ssn bytea)",
+        "create view v as table patients",
+    ):
         assert plan(text, raw=True).is_pass
     assert plan("select * from pgseal.encryption_keys", raw=True).refusal is not None
     assert plan("drop schema pgseal", raw=True).refusal is not None

@@ -42,7 +42,8 @@ class Outputs:
 class Inference:
     """`infer`, `select` and `write` infer an expression, a query, a DML statement (handed in, since each may hold
     the others).
-    `strangers` are relations that the snapshot does not have, with where they were named."""
+    `strangers` are relations that the snapshot does not have, `unresolved` are names of columns that stand for
+    nothing known, each with where it was named; `sealed_names` are the sealed columns of all relations named."""
 
     draft: Draft
     spans: Spans
@@ -53,6 +54,8 @@ class Inference:
     leaves: list[Leaf] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     strangers: list[tuple[str, int]] = field(default_factory=list)
+    unresolved: list[tuple[str, int]] = field(default_factory=list)
+    sealed_names: set[str] = field(default_factory=set)
     written: list[SealedColumn] = field(default_factory=list)  # columns assigned, also by a DEFAULT
     rows: list[list[list[Node]]] = field(default_factory=list)  # the VALUES lists met, by their number
     is_protected: bool = False  # a relation with sealed columns is named
@@ -78,6 +81,7 @@ class Inference:
             self.strangers.append((f"{schema}.{name}" if schema else name, location))
         if found is not None and (found.sealed or found.rule):
             self.is_protected = True
+            self.sealed_names |= found.sealed.keys()
         return found
 
     def _find(self, schema: str | None, name: str) -> Relation | None:

@@ -114,6 +114,7 @@ def _column(ctx: Inference, body: Node, scope: Scope) -> Value:
             _refuse_row(found, location)
             return plain("a whole row", location)
         case _:
+            ctx.unresolved.append((names_of(body["fields"])[-1], location))
             return plain("a column", location)
 
 

@@ -52,6 +52,7 @@ class Resolution:
             if self.ctx.draft.env.role.read is Read.DENY:
                 raise self._not_allowed(column, None)
             self._note(column, writes=True)
+        self._check_unresolved()
         self._check_strangers(bool(classes) or self.ctx.is_protected)
         self.edits += self.ctx.edits
         if self.ctx.draft.is_extended:
@@ -270,6 +271,16 @@ class Resolution:
         return bound
 
     # --- the whole statement -------------------------------------------------------------------------
+
+    def _check_unresolved(self) -> None:
+        """A sealed column's name that stands for nothing here: beside it may be a constant meant to be sealed."""
+        for name, location in self.ctx.unresolved:
+            if name in self.ctx.sealed_names:
+                raise Unsupported(
+                    f'"{name}" is the name of an encrypted column, and stands for none at this place',
+                    hint="write the alias under which the FROM clause names the table",
+                    position=location,
+                )
 
     def _check_strangers(self, is_protected: bool) -> None:
         if is_protected and self.ctx.strangers:

@@ -166,6 +166,8 @@ STATEMENTS = [
         "PS001",
     ),
     ("WITH RECURSIVE staff AS (SELECT * FROM staff) SELECT ssn FROM staff", "PS001"),
+    ("SELECT 1 FROM staff s WHERE staff.ssn = 'x'", "PS001"),
+    ("SELECT 1 FROM staff s, (SELECT 1 WHERE s.ssn = 'x') q", "PS001"),
     ("SELECT ssn INTO copy FROM staff", "PS006"),
     ("SELECT * FROM attic.patients", "PS006"),
     ("SELECT * FROM broken", "PS006"),

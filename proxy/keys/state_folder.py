@@ -33,6 +33,7 @@ class StateFolder:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
+        self._on_purpose = f"if it was restored or exchanged on purpose, remove {self._file} and start again"
 
     def read(self) -> Seen | None:
         """The last state seen, None at first; StoreTampered where the file cannot be read as one."""
@@ -55,11 +56,11 @@ class StateFolder:
         if seen is None:
             return
         if not is_equal(seen.realm, found.realm):
-            raise StoreTampered("the key store is another installation's: its realm differs")
+            raise StoreTampered("the key store is another installation's", hint=self._on_purpose)
         if found.epoch < seen.epoch:
-            raise StoreTampered("the key store was rolled back to an earlier epoch")
+            raise StoreTampered("the key store was rolled back to an earlier epoch", hint=self._on_purpose)
         if found.epoch == seen.epoch and not is_equal(seen.head_mac, found.head_mac):
-            raise StoreTampered("the key store differs from the one seen at the same epoch")
+            raise StoreTampered("the key store is not the one seen at this epoch", hint=self._on_purpose)
 
     def remember(self, found: Seen) -> None:
         """Keep the state if it is newer. Call after `check`. Several processes may share the folder."""

@@ -215,6 +215,8 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
     names = watch.names(draft.text, draft.tokens, first, last)
     if OWN_SCHEMA.encode() in names:
         _check_own_schema(statement, draft, (first, last))
+    if _ESCAPED in names and _says(statement, OWN_SCHEMA):
+        raise own_schema()
     if statement.name in DML:
         return _dml(statement, draft, names), names
     entry = command(statement.name)
@@ -228,6 +230,14 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
         raise refuse(statement, "a protected relation")
     check_names(marks(statement.tree), draft.env)
     return plan_command(statement, draft), names
+
+
+_ESCAPED: Final = b'u&"'  # what `Watch.names` calls a name whose escapes only the parser undoes
+
+
+def _says(statement: Statement, word: str) -> bool:
+    """True where the tree holds just this word, as a name or a string."""
+    return any(value == word for body in bodies(statement.tree) for value in body.values())
 
 
 def _shown(names: frozenset[bytes]) -> str:

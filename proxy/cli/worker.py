@@ -178,6 +178,7 @@ async def start_worker(
             fingerprint_key=secrets.fingerprint,
             max_message=config.max_message_size,
             locks=read_lock(installation, secrets),
+            news_folder=config.state if config.workers > 1 else None,
         )
         databases = Databases(installation.rules, installation.target(), shared)
         stack.push_async_callback(databases.close)

@@ -9,7 +9,6 @@ that an epoch tells the database too. One reason to change: what sessions share 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, assert_never
 
 import structlog
@@ -27,6 +27,7 @@ from proxy.errors import ConnectionFailure, InternalError, PgsealError, SchemaMi
 from proxy.keys.keyring import Keyring
 from proxy.keys.material import ActiveKeyNeed, KeyIdNeed, KeyNeed, LeaseNeed
 from proxy.metrics import Counters
+from proxy.net.news import News
 from proxy.net.server import Login
 from proxy.rules import Ruleset
 from proxy.rules_lock import Lock
@@ -59,6 +60,7 @@ class Shared:
     fingerprint_key: bytes = field(repr=False)
     max_message: int = 256 << 20
     locks: Mapping[str, Lock] = field(default_factory=dict)
+    news_folder: Path | None = None  # where workers of one host leave word for each other
     epochs: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -210,8 +212,8 @@ class Databases:
         self._target = target
         self._shared = shared
         self._sessions = itertools.count(1)
-        self._ddl_ran = asyncio.Event()  # over protected relations, by a client
-        self._is_change_due = False  # since then no catalog was found changed
+        self._news = News(shared.news_folder)
+        self._is_change_due = False  # since the last news no catalog was found changed
         self._slow: ProcessPoolExecutor | None = None
 
     # --- sessions
@@ -224,6 +226,7 @@ class Databases:
             self.without_rules.add(login.database)
             return Splice()
         await database.load()
+        self._is_change_due |= self._news.is_new()
         if self._is_change_due and await database.poll():
             self._is_change_due = False
         client = Client(
@@ -243,7 +246,7 @@ class Databases:
         self._shared.audit.write(events)
         if any(isinstance(event, StatementEvent) and event.tag.startswith(DDL_TAGS) for event in events):
             self._is_change_due = True
-            self._ddl_ran.set()
+            self._news.tell()
 
     # --- needs
 
@@ -301,11 +304,9 @@ class Databases:
         """Poll the catalogs until cancelled: often for a while after a client's DDL, whose commit is not told."""
         wait_s = REFRESH_S
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._ddl_ran.wait()
-                    self._ddl_ran.clear()
-                    wait_s = SOON_S
+            if await self._news.wait(wait_s):
+                self._is_change_due = True
+                wait_s = SOON_S
             wait_s = REFRESH_S if await self._poll_all() else min(wait_s * 2, REFRESH_S)
 
     async def _poll_all(self) -> bool:

@@ -253,3 +253,27 @@ def test_run_taken_address_exits_2(tmp_path: Path, database: Database, proxy: Pr
     answer = subprocess.run([PGSEAL, "run", "--config", config], capture_output=True, text=True, timeout=WAIT_S)
     assert answer.returncode == 2
     assert "cannot listen" in answer.stderr
+
+
+def test_run_two_workers_add_up_in_metrics(tmp_path: Path, database: Database) -> None:
+    """Connections land in either worker; the first one serves the sum, and both trails are whole."""
+    installed(tmp_path, database, more="workers: 2\n")
+    proxy = started(tmp_path, database)
+    try:
+        make_patients(proxy)
+        for number in range(2, 14):
+            with proxy.connect() as connection:
+                connection.execute("INSERT INTO patients VALUES (%s, %s)", [number, f"value {number}"])
+        sealed = b'pgseal_cells_sealed_total{column="ssn",table="public.patients"} 13.0'
+        until(lambda: sealed in proxy.http("/metrics"))
+        assert proxy.stop() == 0
+        command = [PGSEAL, "audit", "verify", "--config", tmp_path / "pgseal.yaml", "--json"]
+        verified = json.loads(subprocess.run(command, capture_output=True).stdout)
+        assert verified["whole"] is True
+        assert verified["writers"] == 2
+    finally:
+        if proxy.process.poll() is None:
+            proxy.process.kill()
+            proxy.process.wait()
+        login = f"pgseal_{database.name}"
+        database.execute(f"DROP OWNED BY {login} CASCADE; DROP ROLE {login}")

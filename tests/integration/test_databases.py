@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from proxy.dsn import parse_dsn
 from proxy.errors import ConnectionFailure, SchemaMismatch
 from proxy.metrics import Counters
 from proxy.net.databases import Databases, Shared
+from proxy.net.news import News
 from proxy.net.server import Login
 from proxy.rules import ColumnRule, Read, RoleRule, Ruleset, TableRule, TenantFrom, TenantRule
 from proxy.rules_lock import Lock
@@ -186,3 +188,24 @@ async def test_locked_schema_that_changes_is_refused_until_approved(
                 database.execute(behind)
                 await databases.by_name[database.name].poll()
                 assert reason in str(databases.tables_refused())
+
+
+async def test_news_of_another_worker_is_heard_once(tmp_path: Path) -> None:
+    """One tells, the other hears it by the file, and not again; a lone worker hears itself."""
+    one, other = News(tmp_path), News(tmp_path)
+    assert not other.is_new()
+    one.tell()
+    assert await other.wait(5.0)
+    assert not other.is_new()
+    alone = News(None)
+    alone.tell()
+    assert await alone.wait(5.0)
+    assert not await alone.wait(0.01)
+
+
+async def test_news_folder_that_is_not_there_is_silent(tmp_path: Path) -> None:
+    """A hint only: nothing fails without it."""
+    news = News(tmp_path / "gone")
+    news.tell()
+    assert await news.wait(1.0)
+    assert not news.is_new()

@@ -24,6 +24,7 @@ from proxy.errors import (
     Unsupported,
 )
 from proxy.metrics import Verdict
+from proxy.rules import Read
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
@@ -58,11 +59,11 @@ CATALOG_EFFECTS: Final = frozenset({EffectKind.DDL, EffectKind.OVERLAY})
 class Planning:
     """Owned by one session; `Requests` and `Results` ask it."""
 
-    def __init__(self, client: Client, runtime: Runtime | None, state: State, out: Output) -> None:
+    def __init__(self, client: Client, runtime: Runtime, state: State, out: Output) -> None:
         self.client = client
         self.settings = SessionSettings(client.user, client.parameters)
         self.owns_planned = False
-        self._runtime = runtime
+        self.runtime = runtime
         self._state = state
         self._out = out
         self._env: tuple[int, object, Env] | None = None
@@ -74,12 +75,8 @@ class Planning:
 
     @property
     def is_watching(self) -> bool:
-        return self._runtime is not None
-
-    @property
-    def runtime(self) -> Runtime:
-        assert self._runtime is not None
-        return self._runtime
+        """Descriptions are looked at; a role that reads cells as they are sees them so."""
+        return self.client.role.read is not Read.RAW
 
     @property
     def snapshot(self) -> Snapshot:
@@ -165,7 +162,9 @@ class Planning:
         planned = yield from self._plan(message.text, message.oids)
         self._check_collision(planned.plan)
         statement = Statement(message, planned, self.env())
-        if not planned.plan.is_pass:
+        if planned.plan.is_pass:
+            statement.is_described = not self.is_watching
+        else:
             statement.rendered = render(planned, placeholders(planned.plan))
             self.owns_planned = True
             statement.description = self.runtime.descriptions.get(planned.plan, self.snapshot.epoch)

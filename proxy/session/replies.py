@@ -63,6 +63,7 @@ class Replies:
         self._is_failing_block = False  # the poison Query is under way
         self.server_key = b""
         self._handlers: dict[int, Callable[[bytes, int, int], bytes | None]] = {
+            b.PARSE_COMPLETE: self._parse_complete,
             b.READY_FOR_QUERY: self._ready,
             b.ERROR_RESPONSE: self._error,
             b.ROW_DESCRIPTION: self._row_description,
@@ -228,6 +229,12 @@ class Replies:
         head = self._advance(kind)
         if self._is_dropping:
             return b""
+        return b"" if head.action is Action.SKIP else None
+
+    def _parse_complete(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        head = self._advance(b.PARSE_COMPLETE)
+        if head.previous_statement is not None and head.statement is not None:
+            self._state.statements[head.statement.name] = head.statement
         return b"" if head.action is Action.SKIP else None
 
     def _key(self, buffer: bytes, start: int, end: int) -> bytes | None:

@@ -9,6 +9,7 @@ One reason to change: what a message of the client means to pgseal.
 
 from __future__ import annotations
 
+from copy import copy
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -255,23 +256,24 @@ class Requests:
 
     def _register(self, statement: Statement) -> Done:
         state = self._state
-        previous = state.statements.get(statement.name)
-        if previous is not None and not statement.name:
-            previous = None  # the unnamed statement is gone in any case
+        previous = state.statements.get(statement.name) if statement.name else None
         entry = Entry(Asked.PARSE, statement=statement, previous_statement=previous)
-        if previous is not None and not previous.is_pass:
-            # The server will refuse this name (42P05); what the name stands for must not change before it has.
-            entry.statement = None
-        else:
+        if previous is None:
             state.statements[statement.name] = statement
+        else:  # the server will refuse the name (42P05), or, if it has lost the old one, say that it took the new
+            previous.is_being_replaced = True
         if statement.rendered is None:
             state.queue.append(entry)
             return FORWARD
         self._put(f.build_parse(self._planning.server_parse(statement)), entry)
         if statement.description is None:
-            describe = Entry(Asked.DESCRIBE_STATEMENT, Action.SKIP, statement=statement)
-            self._put(f.build_describe_statement(statement.name), describe)
+            self._ask_description(statement)
         return REPLACED
+
+    def _ask_description(self, statement: Statement) -> None:
+        statement.is_describe_asked = True
+        entry = Entry(Asked.DESCRIBE_STATEMENT, Action.SKIP, statement=statement)
+        self._put(f.build_describe_statement(statement.name), entry)
 
     def _bind(self, buffer: bytes, start: int, end: int) -> Done:
         state = self._state
@@ -282,10 +284,12 @@ class Requests:
             state.queue.append(BIND)
             return FORWARD
         portal_name, statement_name = names
+        if state.n_pending_effects:
+            return self._wait()
         statement = state.statements.get(statement_name)
         if statement is None:
             return self._bind_unknown(portal_name, statement_name)
-        if state.n_pending_effects:
+        if statement.is_being_replaced:
             return self._wait()
         if statement.is_pass and not statement.effects:
             return self._bind_pass(portal_name, statement)
@@ -329,8 +333,12 @@ class Requests:
 
     def _bind_planned(self, body: bytes, statement: Statement) -> Done:
         state = self._state
+        if statement.refusal is not None:
+            return self._reject_extended(copy(statement.refusal))
         if statement.rendered is not None and statement.description is None:
-            return self._wait()  # for the injected Describe
+            if not statement.is_describe_asked:
+                self._ask_description(statement)
+            return self._wait()
         try:
             made = self._finished(lambda: self._planning.bind(statement, f.parse_bind(body)))
         except PgsealError as error:

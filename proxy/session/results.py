@@ -90,9 +90,7 @@ class Results:
         statement = head.statement
         if statement is None or statement.rendered is None:
             return None
-        server_oids = b.parse_parameter_description(body)
-        if statement.description is None:
-            statement.description = Description(server_oids, ())
+        server_oids = statement.server_oids = b.parse_parameter_description(body)
         return b.build_parameter_description(
             [
                 server_oids[p.server] if p.oid == 0 and p.server is not None else p.oid
@@ -108,7 +106,12 @@ class Results:
         if plan is None or plan.kind is not Kind.PLANNED:
             return self._plain_description(head, message, out)
         fields = b.parse_row_description(message[5:])
-        self._check(plan, fields)
+        try:
+            self._check(plan, fields)
+        except PgsealError as error:
+            if head.statement is not None:
+                head.statement.refusal = error
+            raise
         if head.asked is Asked.QUERY:
             assert head.text is not None and head.text.current is not None
             execution = head.text.current
@@ -117,9 +120,8 @@ class Results:
         statement = head.statement
         assert statement is not None
         statement.is_described = True
-        if head.action is Action.SKIP and statement.description is not None:
-            described = Description(statement.description.server_oids, fields)
-            statement.description = described
+        if head.action is Action.SKIP:
+            statement.description = Description(statement.server_oids, fields)
             self._planning.remember_description(statement)
         return _shown(plan, fields)
 
@@ -132,8 +134,10 @@ class Results:
         plan = statement.plan
         if plan is not None and plan.kind is Kind.PLANNED:
             if plan.results:
-                raise SchemaMismatch("the server returns no rows where the plan has result columns")
+                statement.refusal = SchemaMismatch("the server returns no rows where the plan has result columns")
+                raise statement.refusal
             if head.action is Action.SKIP:
+                statement.description = Description(statement.server_oids, ())
                 self._planning.remember_description(statement)
 
     def _plan_of(self, head: Entry) -> StatementPlan | None:
@@ -188,7 +192,7 @@ class Results:
         for expected, found in zip(results, fields, strict=True):
             actual = snapshot.sealed_at(found.table_oid, found.attnum) if found.table_oid else None
             sealed = expected.column
-            if actual is not None and (sealed is None or sealed.rule is not actual.rule):
+            if actual is not None and (sealed is None or sealed.rule != actual.rule):
                 raise Unsupported(
                     "the server returns another protected column than the plan says", column=actual.rule.label
                 )

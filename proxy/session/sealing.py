@@ -20,6 +20,7 @@ from proxy.session.tenancy import SessionTenants
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.plan import Plan, Slot, StatementPlan, Use
 from proxy.values import arrays
+from proxy.values.coerce import deterministic
 from proxy.values.constants import Inputs, Value, assign_value, comparable_value, elements, evaluate
 from proxy.values.registry import codec
 
@@ -121,6 +122,7 @@ class Sealer:
         token = None
         if rule.search and rule.mode is Mode.RANDOMISED:
             token = self._index_token(column, tenant, display)
+        self.n_sealed[rule.label] = self.n_sealed.get(rule.label, 0) + 1
         return self._seal(column, tenant, display, token, self._bound(slot))
 
     def _token(self, slot: Slot, value: Value) -> bytes:
@@ -131,7 +133,8 @@ class Sealer:
         if form is None:
             return b""  # equal to no token and no envelope: both are longer
         if rule.mode is Mode.DETERMINISTIC:
-            return self._seal(column, tenant, form, None, ())
+            display = deterministic(form, rule.type)
+            return b"" if display is None else self._seal(column, tenant, display, None, ())
         keys = self._keys.tokens(rule, tenant)
         assert keys is not None
         token = keys.token(form)
@@ -153,8 +156,6 @@ class Sealer:
         if isinstance(sealed, LeaseNeed):
             raise Missing(sealed)
         self.key_ids.add(keys.key_id)
-        label = column.rule.label
-        self.n_sealed[label] = self.n_sealed.get(label, 0) + 1
         return to_text(sealed) if column.rule.storage is Storage.TEXT else sealed
 
     def _bound(self, slot: Slot) -> tuple[bytes, ...]:

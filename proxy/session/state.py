@@ -155,6 +155,13 @@ class State:
         """The server skipped (or failed) this message: what it registered did not happen."""
         if entry.asked is Asked.PARSE and entry.statement is not None:
             _put_back(self.statements, entry.statement.name, entry.statement, entry.previous_statement)
+            if entry.previous_statement is not None:
+                entry.previous_statement.is_being_replaced = False
+        elif entry.asked is Asked.CLOSE:
+            if entry.previous_statement is not None:
+                self.statements.setdefault(entry.previous_statement.name, entry.previous_statement)
+            elif entry.previous_portal is not None:
+                self.portals.setdefault(entry.previous_portal.name, entry.previous_portal)
         elif entry.asked is Asked.BIND and entry.portal is not None:
             _put_back(self.portals, entry.portal.name, entry.portal, entry.previous_portal)
         elif entry.asked in DESCRIBES and entry.statement is not None:

@@ -131,12 +131,24 @@ def _typed(expr: Expr, inputs: Inputs) -> Typed:
             if is_array:
                 raise Unsupported("an array where one value is needed")
             return _cast(_typed(arg, inputs), type_, inputs.settings)
+        case Call("-", (arg,)) if (digits := _digits(arg, inputs)) is not None:
+            return _number("-" + digits)  # the parser folds the sign into the number before it has a type
         case Call(name, args):
             return call(name, tuple(_typed(arg, inputs) for arg in args), inputs.settings)
         case ArrayOf():
             raise Unsupported("an array where one value is needed")
         case _:
             assert_never(expr)
+
+
+def _digits(expr: Expr, inputs: Inputs) -> str | None:
+    """The text of a number literal without a sign; None for anything else."""
+    if isinstance(expr, Lifted):
+        expr = inputs.constants[expr.number]
+    if isinstance(expr, Const) and expr.kind in ("int", "numeric") and expr.text is not None:
+        text = expr.text.decode("ascii")
+        return None if text.startswith("-") else text
+    return None
 
 
 def _constant(const: Const) -> Typed:

@@ -30,7 +30,8 @@ from proxy.session.interface import ClientConnection, Close, Need, Step
 from proxy.wire.backend import error_response
 
 HIGH_WATER: Final = 64 * 1024
-_LINGER_S: Final = 10.0  # for the last bytes to leave at a close
+_LINGER_S: Final = 10.0  # for some of the last bytes to leave at a close
+_MUCH: Final = 1 << 62
 _log = logging.getLogger("pgseal.net")
 
 
@@ -79,8 +80,12 @@ class _Leg(asyncio.Protocol):
         transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def data_received(self, chunk: bytes) -> None:
-        self._push(chunk)
-        self._pump()
+        try:
+            self._push(chunk)
+        except Exception as error:
+            self._relay.fail(error)
+        else:
+            self._pump()
 
     def discard(self) -> None:
         """From here on what comes is read and dropped."""
@@ -154,8 +159,8 @@ class Relay:
 
     def start(self, client: Edge, server: Edge, server_ok: bytes) -> None:
         """`server_ok` is the AuthenticationOk that log-in kept back; the session sees it first."""
-        self._client = _ClientSide(self, client.transport, self._guarded(self._connection.client_data))
-        self._server = _ServerSide(self, server.transport, self._guarded(self._connection.server_data))
+        self._client = _ClientSide(self, client.transport, self._connection.client_data)
+        self._server = _ServerSide(self, server.transport, self._connection.server_data)
         self._client.peer, self._server.peer = self._server, self._client
         client.transport.set_protocol(self._client)
         server.transport.set_protocol(self._server)
@@ -192,15 +197,6 @@ class Relay:
             or step.hold_client is not self._is_held
         ):
             self._act(step)
-
-    def _guarded(self, push: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        def guarded(chunk: bytes) -> None:
-            try:
-                push(chunk)
-            except Exception as error:
-                self.fail(error)
-
-        return guarded
 
     # --- what a step asks for
 
@@ -263,7 +259,10 @@ class Relay:
         if self._is_closed:
             return False  # the peer has closed too
         self._has_client_ended = True
-        self._guarded(lambda _: self._connection.client_eof())(b"")
+        try:
+            self._connection.client_eof()
+        except Exception as error:
+            self.fail(error)
         self.pump()
         self._pass_half_close()
         return True
@@ -337,13 +336,22 @@ def close_gently(transport: asyncio.Transport, has_peer_ended: bool) -> None:
         close(transport)
     elif not transport.is_closing():
         transport.write_eof()
-        asyncio.get_running_loop().call_later(_LINGER_S, transport.abort)
+        _linger(transport, _MUCH)
 
 
 def close(transport: asyncio.Transport) -> None:
     """Flushes what is buffered, within bounds, then closes."""
     transport.close()
-    asyncio.get_running_loop().call_later(_LINGER_S, transport.abort)
+    _linger(transport, _MUCH)
+
+
+def _linger(transport: asyncio.Transport, n_before: int) -> None:
+    """Cuts off a peer that takes nothing for a while; one that is only slow gets everything."""
+    n_left = transport.get_write_buffer_size()
+    if n_left < n_before:
+        asyncio.get_running_loop().call_later(_LINGER_S, _linger, transport, n_left)
+    else:
+        transport.abort()
 
 
 async def contained(

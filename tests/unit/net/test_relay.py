@@ -361,3 +361,13 @@ def test_session_that_is_refused_ends_in_its_error():
                 assert b"no session for you" in rest(client)
                 assert rest(server) == b""
             assert services.kinds() == ["login"]
+
+
+def test_client_that_says_nothing_is_dropped_after_its_time():
+    """And one that stops in the middle of a packet."""
+    leg = ServerConfig("127.0.0.1", 1, tls=Tls.DISABLE)
+    with running_edge(NetSettings(port=0, server=leg, login_timeout_s=0.2)) as edge:
+        for said in (b"", STARTUP[:3], STARTUP[:-1]):
+            with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as client:
+                client.sendall(said)
+                assert rest(client) == b""

@@ -7,7 +7,6 @@ to change: what a worker is made of.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -26,11 +25,12 @@ from proxy.cli.installation import Installation, main_alias, open_kms
 from proxy.cli.measured import MeasuredKms
 from proxy.cli.reload import refuse_weaker, refuse_weaker_rules, watched_state
 from proxy.config import Config, OnFailure
-from proxy.errors import ConfigError, KeyUnavailable, PgsealError
+from proxy.errors import ConfigError, PgsealError
 from proxy.keys.keyring import Keyring, KeyringOptions
 from proxy.keys.kms.base import Kms
 from proxy.keys.state_folder import StateFolder
 from proxy.keys.store import KeyStore
+from proxy.keys.upkeep import keep_fresh
 from proxy.metrics import Counters, CountersCollector
 from proxy.net.databases import Databases, Shared
 from proxy.net.gate import Gate
@@ -45,7 +45,6 @@ from proxy.service.instance import Instance
 
 WATCH_S: Final = 2.0
 METRICS_S: Final = 1.0
-RETRY_S: Final = 1.0
 METRICS_FOLDER: Final = "metrics"
 _log = structlog.get_logger("pgseal.worker")
 
@@ -112,6 +111,7 @@ class Worker:
         ]
         if not self.shared.audit.is_writable:
             reasons.append("the audit trail cannot be written (PS007)")
+        reasons += self.shared.keys.problems()
         return Readiness(
             is_ready=not reasons,
             reasons=tuple(reasons),
@@ -187,7 +187,7 @@ async def start_worker(
         stack.push_async_callback(server.close, 0.0)
         worker = Worker(installation, place, server, databases, shared, stack)
         worker.http = await _open_http(worker, stack)
-        for job in (auditor.run(), databases.keep_fresh(), keep_keys_fresh(keyring, store), worker.watch()):
+        for job in (auditor.run(), databases.keep_fresh(), keep_fresh(keyring, store), worker.watch()):
             worker.spawn(job)
         if config.workers > 1:
             worker.spawn(worker.leave_metrics())
@@ -235,22 +235,9 @@ async def _open_keys(
         status_ttl_s=cache.status_ttl_s,
     )
     keyring = Keyring(store, kms, options, lambda event: auditor.write([event]))
+    stack.callback(keyring.close)
     await keyring.read()
     return keyring, store
-
-
-async def keep_keys_fresh(keyring: Keyring, store: KeyStore) -> None:
-    """Read the store's statuses when they are due, or when it says that it changed."""
-    while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(keyring.options.status_ttl_s):
-                await store.changed.wait()
-        store.changed.clear()
-        try:
-            await keyring.read()
-        except KeyUnavailable as error:
-            _log.error("key store not read", reason=error.message)
-            await asyncio.sleep(RETRY_S)
 
 
 async def _open_http(worker: Worker, stack: AsyncExitStack) -> HttpServer | None:

@@ -44,6 +44,7 @@ from proxy.rules import ColumnRule, Mode
 
 STATUS_LIMIT_S: Final = 300.0  # statuses older than this seal nothing
 MAX_HOT: Final = 100_000
+MAX_DERIVED: Final = 1_000  # derived keys a data key keeps: columns of today's rules, and of some before
 AT_ONCE: Final = 16
 REFRESH_PART: Final = 0.2  # of the ttl: so long before its end a used key is asked for again
 
@@ -102,9 +103,10 @@ class Keyring:
             version = index.version
         kept = dek.sealing.get((id(rule), version))
         if kept is None:
+            _make_room(dek.sealing, MAX_DERIVED)
             kept = dek.sealing[id(rule), version] = (rule, self._keys_of(rule, dek, version))
         until_s = min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
-        _make_room(self._hot_sealing)
+        _make_room(self._hot_sealing, MAX_HOT)
         self._hot_sealing[id(rule), tenant] = Hot(rule, kept[1], dek, until_s)
         return kept[1]
 
@@ -124,9 +126,10 @@ class Keyring:
             return None
         kept = dek.tokens.get(id(rule))
         if kept is None:
+            _make_room(dek.tokens, MAX_DERIVED)
             kept = dek.tokens[id(rule)] = (rule, dek.tokens_of(rule, self._store.realm))
         until_s = min(dek.good_until_s, self._read_at_s + STATUS_LIMIT_S)
-        _make_room(self._hot_tokens)
+        _make_room(self._hot_tokens, MAX_HOT)
         self._hot_tokens[id(rule), tenant] = Hot(rule, kept[1], dek, until_s)
         return kept[1]
 
@@ -147,8 +150,9 @@ class Keyring:
         kept = dek.opening.get(id(rule))
         if kept is None:
             version = int(has_token(rule))
+            _make_room(dek.opening, MAX_DERIVED)
             kept = dek.opening[id(rule)] = (rule, self._keys_of(rule, dek, version, may_seal=False))
-        _make_room(self._hot_opening)
+        _make_room(self._hot_opening, MAX_HOT)
         self._hot_opening[id(rule), key_id] = Hot(rule, kept[1], dek, dek.good_until_s)
         return kept[1]
 
@@ -435,6 +439,7 @@ class Keyring:
         self._forget_hot()
 
 
-def _make_room(hot: dict[Any, Any]) -> None:
-    if len(hot) >= MAX_HOT:
-        hot.clear()
+def _make_room(kept: dict[Any, Any], n_most: int) -> None:
+    """What is kept by a rule's id outlives the rules it was made for; so it has a bound."""
+    if len(kept) >= n_most:
+        kept.clear()

@@ -418,3 +418,18 @@ async def test_keep_fresh_over_a_store_that_cannot_be_read_goes_on(database: Dat
             await one.told.wait()
             running.cancel()
         assert one.kinds[-1] == "key.revoked"
+
+
+async def test_derived_keys_of_rules_that_were_replaced_do_not_pile_up(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reloads make new rules for the same columns; memory keeps a bounded number of derived keys."""
+    monkeypatch.setattr("proxy.keys.keyring.MAX_DERIVED", 5)
+    monkeypatch.setattr("proxy.keys.keyring.MAX_HOT", 7)
+    async with bench(database, tmp_path) as one:
+        cells = [await seal(one.ring, replace(SSN), "a", b"value") for _ in range(20)]
+        for cell in cells:
+            assert await open_cell(one.ring, replace(SSN), cell) == b"value"
+        for dek in one.ring._deks:
+            assert max(len(dek.sealing), len(dek.opening), len(dek.tokens)) <= 5
+        assert len(one.ring._hot_sealing) <= 7 and len(one.ring._hot_opening) <= 7

@@ -21,13 +21,10 @@ from proxy.crypto.envelope import (
     NONCE_SIZE,
     PADDED_BIT,
     PLAIN_FLAGS,
-    PLAIN_LEAST,
-    RANDOMISED_START,
     RANDOMISED_SUITE,
     TOKEN_BIT,
     TOKEN_END,
     TOKEN_FLAGS,
-    TOKEN_LEAST,
     block_of,
     check_size,
     header,
@@ -44,7 +41,7 @@ _WRONG_BOUND: Final = "deterministic cells are bound to no row"
 class RandomisedCells:
     """Suite 1. `index_version` 1 to 15 where the cells carry a token, 0 where they carry none."""
 
-    __slots__ = ("_aad", "_aead", "_block", "_flags", "_head", "_header", "_key_id", "_label", "_least")
+    __slots__ = ("_aad", "_aead", "_block", "_decrypt", "_head", "_header", "_label", "_openable")
 
     def __init__(
         self, place: Place, dek: bytes | bytearray, key_id: int, *, index_version: int, pad: int
@@ -54,13 +51,16 @@ class RandomisedCells:
         self._block = block_of(place.family, pad)
         flags = index_version << 4 | (TOKEN_BIT if has_token else 0) | (PADDED_BIT if self._block else 0)
         self._header = header(RANDOMISED_SUITE, flags, key_id)
-        self._key_id = self._header[5:]
         self._aead = AESGCM(randomised_key(dek, place))
+        self._decrypt = self._aead.decrypt
         self._aad = aad_start(place)
-        self._flags = TOKEN_FLAGS if has_token else PLAIN_FLAGS
         self._head = TOKEN_END if has_token else HEADER_SIZE
-        self._least = TOKEN_LEAST if has_token else PLAIN_LEAST
         self._label = place.label
+        # every header this key may have written -> what follows from it: AAD up to the token, offset, padding
+        self._openable: dict[bytes, tuple[bytes, int, bool]] = {}
+        for each in TOKEN_FLAGS if has_token else PLAIN_FLAGS:
+            start = header(RANDOMISED_SUITE, each, key_id)
+            self._openable[start] = (self._aad + start, self._head, bool(each & PADDED_BIT))
 
     def seal(self, display: bytes, token: bytes | None, bound: tuple[bytes, ...], nonce: bytes) -> bytes:
         """Display form -> envelope. The nonce is 12 random bytes, never used before."""
@@ -76,23 +76,25 @@ class RandomisedCells:
 
     def open(self, envelope: bytes, bound: tuple[bytes, ...]) -> bytes:
         """Envelope -> display form, else CellNotOpen."""
-        if (
-            len(envelope) < self._least
-            or envelope[:4] != RANDOMISED_START
-            or envelope[5:9] != self._key_id
-            or envelope[4] not in self._flags
-        ):
+        known = self._openable.get(envelope[:HEADER_SIZE])
+        if known is None:
             raise not_open(self._label)
-        head = self._head
-        aad = self._aad + envelope[:head]
+        aad, head, is_padded = known
+        if head != HEADER_SIZE:
+            aad += envelope[HEADER_SIZE:head]
         if bound:
             aad += joined(bound)
         body = head + NONCE_SIZE
         try:
-            plain = self._aead.decrypt(envelope[head:body], envelope[body:], aad)
-        except InvalidTag:
+            plain = self._decrypt(envelope[head:body], envelope[body:], aad)
+        except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
             raise not_open(self._label) from None
-        return _unpadded(plain, self._label) if envelope[4] & PADDED_BIT else plain
+        if not is_padded:
+            return plain
+        plain = plain.rstrip(b"\0")
+        if plain[-1:] != b"\x80":
+            raise not_open(self._label)
+        return plain[:-1]
 
 
 class DeterministicCells:

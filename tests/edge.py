@@ -56,7 +56,7 @@ class CopyConnection:
         return step
 
 
-@dataclass(slots=True)
+@dataclass
 class CopyServices:
     """Remembers log-ins and events; `make` gives each connection."""
 

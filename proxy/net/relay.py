@@ -181,22 +181,21 @@ class Relay:
             return
         try:
             step = self._connection.step()
+            if step.to_server:
+                self._server.transport.write(step.to_server)
+            if step.to_client:
+                self._client.transport.write(step.to_client)
+            if (
+                step.needs
+                or step.more
+                or step.events
+                or step.close is not None
+                or step.cancel
+                or step.hold_client is not self._is_held
+            ):
+                self._act(step)
         except Exception as error:
             self.fail(error)
-            return
-        if step.to_server:
-            self._server.transport.write(step.to_server)
-        if step.to_client:
-            self._client.transport.write(step.to_client)
-        if (
-            step.needs
-            or step.more
-            or step.events
-            or step.close is not None
-            or step.cancel
-            or step.hold_client is not self._is_held
-        ):
-            self._act(step)
 
     # --- what a step asks for
 

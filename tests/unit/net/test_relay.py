@@ -201,6 +201,7 @@ ORDERS: dict[bytes, Callable[[Step], None]] = {
     b"<need>": lambda step: setattr(step, "needs", (CatalogNeed(1),)),
     b"<more>": lambda step: setattr(step, "more", True),
     b"<hold>": lambda step: setattr(step, "hold_client", True),
+    b"<event>": lambda step: setattr(step, "events", [None]),
     b"<close>": lambda step: setattr(step, "close", Close.GRACEFUL),
     b"<fail>": _fail,
     b"<fatal>": _fatal,
@@ -371,3 +372,18 @@ def test_client_that_says_nothing_is_dropped_after_its_time():
             with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as client:
                 client.sendall(said)
                 assert rest(client) == b""
+
+
+def test_event_that_cannot_be_recorded_ends_the_connection(caplog):
+    """An audit that raises is an error like any other: said, logged by class and place, and closed."""
+    with tunnel(Scripted) as t:
+
+        def broken(events: object) -> None:
+            raise OSError("canary-5151")
+
+        t.edge.services.record = broken  # type: ignore[method-assign]
+        with caplog.at_level(logging.DEBUG):
+            t.client.sendall(b"<event>")
+            said = rest(t.client)
+        t.edge.services.record = lambda events: None  # type: ignore[method-assign]
+    assert b"CXX000\0" in said and b"canary" not in said and "canary" not in caplog.text

@@ -291,7 +291,7 @@ class Requests:
             return self._bind_unknown(portal_name, statement_name)
         if statement.is_being_replaced:
             return self._wait()
-        if statement.is_pass and not statement.effects:
+        if statement.is_plain:
             return self._bind_pass(portal_name, statement)
         return self._bind_planned(buffer[start + 5 : end], statement)
 

@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 from proxy.crypto.envelope import to_text
 from proxy.errors import ProgramLimitExceeded
-from proxy.keys.material import KeyNeed, KeyView, LeaseNeed
-from proxy.rules import Compare, Mode, Storage
+from proxy.keys.material import KeyNeed, KeyView, LeaseNeed, TokenKey
+from proxy.rules import ColumnRule, Compare, Mode, Storage
 from proxy.session.cells import Missing
 from proxy.session.interface import Need
 from proxy.session.tenancy import SessionTenants
@@ -135,9 +135,7 @@ class Sealer:
         if rule.mode is Mode.DETERMINISTIC:
             display = deterministic(form, rule.type)
             return b"" if display is None else self._seal(column, tenant, display, None, ())
-        keys = self._keys.tokens(rule, tenant)
-        assert keys is not None
-        token = keys.token(form)
+        token = self._token_keys(rule, tenant).token(form)
         if rule.storage is Storage.TEXT:
             return to_text(token)
         return token
@@ -151,12 +149,19 @@ class Sealer:
         self, column: SealedColumn, tenant: str, display: bytes, token: bytes | None, bound: tuple[bytes, ...]
     ) -> bytes:
         keys = self._keys.sealing(column.rule, tenant)
-        assert keys is not None
+        if keys is None:  # its time ended since it was asked for
+            raise Missing(self._keys.sealing_needs(column.rule, tenant)[0])
         sealed = keys.seal(display, token, bound)
         if isinstance(sealed, LeaseNeed):
             raise Missing(sealed)
         self.key_ids.add(keys.key_id)
         return to_text(sealed) if column.rule.storage is Storage.TEXT else sealed
+
+    def _token_keys(self, rule: ColumnRule, tenant: str) -> TokenKey:
+        keys = self._keys.tokens(rule, tenant)
+        if keys is None:
+            raise Missing(self._keys.sealing_needs(rule, tenant)[0])
+        return keys
 
     def _bound(self, slot: Slot) -> tuple[bytes, ...]:
         values = []

@@ -42,6 +42,12 @@ class Statement:
     is_described: bool = False  # a RowDescription (or NoData) of it has been looked at
     is_describe_asked: bool = False  # a Describe of it is in the queue
     is_prepared_by_sql: bool = False
+    is_pass: bool = field(init=False)
+    is_plain: bool = field(init=False)  # passes, and its completion changes nothing
+
+    def __post_init__(self) -> None:
+        self.is_pass = self.planned.plan.is_pass
+        self.is_plain = self.is_pass and not self.effects
 
     @property
     def name(self) -> bytes:
@@ -52,10 +58,6 @@ class Statement:
         """The one statement of an extended text; None for an empty one."""
         statements = self.planned.plan.statements
         return statements[0] if statements else None
-
-    @property
-    def is_pass(self) -> bool:
-        return self.planned.plan.is_pass
 
     @property
     def effects(self) -> tuple[Effect, ...]:

@@ -16,6 +16,7 @@ from proxy.sql.catalog import Relation, SealedColumn
 from proxy.sql.context import Inference, Outputs
 from proxy.sql.expressions import infer
 from proxy.sql.literals import fits, names_of
+from proxy.sql.outputs import quoted
 from proxy.sql.plan import TenantOf
 from proxy.sql.scopes import Found, Item, Origin, Scope, resolve
 from proxy.sql.spans import Node
@@ -148,10 +149,6 @@ def default_of(sealed: SealedColumn) -> Expr:
     """The rule's default as a literal (bytea: the rule holds raw bytes)."""
     raw = sealed.rule.default or b""
     return Const(b"\\x" + raw.hex().encode() if sealed.rule.type.name == "bytea" else raw)
-
-
-def quoted(name: str) -> bytes:
-    return b'"' + name.replace('"', '""').encode() + b'"'
 
 
 # --- the row of an INSERT ----------------------------------------------------------------------------

@@ -23,11 +23,12 @@ _SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 
 @dataclass(slots=True, eq=False)
 class Output:
-    """`values` tells which column of which VALUES list this is, and nothing else."""
+    """`values` tells which column of which VALUES list this is, and nothing else; `has_alias`: AS was written."""
 
     name: str
     value: Value
     values: tuple[int, int] | None = None
+    has_alias: bool = False
 
 
 @dataclass(slots=True, eq=False)

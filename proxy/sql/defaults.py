@@ -6,10 +6,11 @@ One reason to change: where a rule's default has to be written.
 from __future__ import annotations
 
 from proxy.errors import Unsupported
-from proxy.sql.assignments import Row, Written, add_default, quoted, tenant_of_items
+from proxy.sql.assignments import Row, Written, add_default, tenant_of_items
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference
 from proxy.sql.lexer import Kind as Token
+from proxy.sql.outputs import quoted
 from proxy.sql.plan import Edit
 from proxy.sql.spans import Node, NoSpan
 from proxy.sql.types import Leaf, LeafKind, Var

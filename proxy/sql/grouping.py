@@ -1,8 +1,8 @@
 """GROUP BY and DISTINCT over sealed columns.
 
-Deterministic cells group as they are. Of randomised ones the token groups, but then the cell itself cannot be
-shown beside it; except where the keys hold a unique key of the same row: then each group (or duplicate) is of
-one row, and its cell needs no comparing at all. One reason to change: what may be grouped.
+Deterministic cells group as they are. Of randomised ones the token groups, and where the column is shown beside
+it any cell of the group stands for all. Where the keys hold a unique key of the same row, each group (or
+duplicate) is of one row, and its cell needs no comparing at all. One reason to change: what may be grouped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from proxy.errors import Unsupported
 from proxy.sql.context import Inference, Outputs
 from proxy.sql.expressions import grouped_by_token, infer, nodes_within
-from proxy.sql.outputs import named_output
+from proxy.sql.outputs import named_output, quoted
 from proxy.sql.scopes import Found, Origin, Scope, resolve
 from proxy.sql.spans import Node
 from proxy.sql.types import Because, Value, is_deterministic, make_plain
@@ -31,7 +31,7 @@ def group_by(ctx: Inference, body: Node, scope: Scope, outputs: Outputs) -> None
     for value in keys:
         if not _is_one_row(value, keys + shown):
             grouped_by_token(ctx, value)
-            _refuse_shown(value, outputs)
+            _show_any(value, outputs)
     for value in shown:
         if not _is_one_row(value, keys + shown):
             _compare_cells(value, "GROUP BY of a shown column")
@@ -84,20 +84,24 @@ def _compare_cells(value: Value, word: str) -> None:
         root.one_form = Because(word, value.location, hint)
 
 
-def _refuse_shown(key: Value, outputs: Outputs) -> None:
-    """The token groups; the cell of a group is not one value for the server."""
+def _show_any(key: Value, outputs: Outputs) -> None:
+    """The token groups, and the cells of a group are not one value for the server: any of them is shown, under
+    the name the column has."""
     sealed, leaf = key.var.find().sealed, key.direct
     if sealed is None or leaf is None or leaf.column is None or is_deterministic(sealed):
         return
     for output in outputs.columns:
         shown = output.value.direct
-        if shown is not None and shown.column is leaf.column:
+        if shown is None or shown.column is not leaf.column:
+            continue
+        if shown.first > shown.last:
             raise Unsupported(
-                f"{sealed.rule.label} is encrypted at random: it can be grouped by, but not shown beside it",
+                f"{sealed.rule.label} is encrypted: * is not supported beside GROUP BY of it",
                 column=sealed.rule.label,
-                hint="add the table's primary key to GROUP BY, or select only aggregates",
+                hint="name the columns",
                 position=leaf.location,
             )
+        shown.grouped = b"" if output.has_alias else b" AS " + quoted(output.name)
 
 
 def _is_one_row(value: Value, keys: list[Value]) -> bool:

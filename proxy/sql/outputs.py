@@ -49,3 +49,8 @@ def named_output(ctx: Inference, node: Node, outputs: Outputs) -> Output | None:
         sealed = [output for output in named if output.value.var.find().sealed]
         return sealed[0] if sealed else named[0] if named else None
     return None
+
+
+def quoted(name: str) -> bytes:
+    """A name as an identifier of SQL."""
+    return b'"' + name.replace('"', '""').encode() + b'"'

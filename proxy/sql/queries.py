@@ -120,7 +120,8 @@ def target_list(ctx: Inference, targets: list[Node], scope: Scope, star: list[ra
             _expand_row(ctx, body["val"]["A_Indirection"], scope, outputs)
         else:
             value = infer(ctx, body["val"], scope)
-            outputs.columns.append(Output(body.get("name") or output_name(body["val"]), value))
+            name = body.get("name")
+            outputs.columns.append(Output(name or output_name(body["val"]), value, has_alias=name is not None))
     return outputs
 
 

@@ -171,6 +171,8 @@ class Resolution:
         before, after = b"", b""
         if leaf.demand is Demand.TOKEN and not is_deterministic(column):
             before, after = TOKEN_OF[column.rule.storage]
+        elif leaf.grouped is not None:
+            before, after = b"(array_agg(", b"))[1]" + leaf.grouped
         first, last = leaf.inner
         if first > last:
             if before:

@@ -211,10 +211,3 @@ class Spans:
         if self.text(last + 1) == b"%":
             last += 2
         return last
-
-    def brackets(self, span: Span) -> Span:
-        """The span with every pair of brackets that stands around just it."""
-        first, last = span
-        while self.text(first - 1) == b"(" and self.text(last + 1) == b")":
-            first, last = first - 1, last + 1
-        return first, last

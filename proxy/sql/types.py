@@ -9,7 +9,6 @@ IS NULL), the cell, or the token. One reason to change: the kinds of encryption 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
@@ -116,6 +115,7 @@ class Leaf:
     row: tuple[int, int] | None = None
     inner: tuple[int, int] = (1, 0)
     cast: LogicalType | None = None  # around a column of constants: taken away if they are sealed
+    grouped: bytes | None = None  # shown beside GROUP BY of its token: any cell of the group, and this behind it
     inserted: tuple[bytes, bytes] | None = None  # a constant with no text: written before `first`, in these
 
     def ask(self, demand: Demand) -> None:
@@ -225,10 +225,3 @@ def refused(
         hint=hint,
         position=location,
     )
-
-
-def first_sealed(values: Iterable[Value]) -> SealedColumn | None:
-    for value in values:
-        if (column := value.var.find().sealed) is not None:
-            return column
-    return None

@@ -99,6 +99,7 @@ statement = st.tuples(value, value, condition).flatmap(
             f"SELECT {p[0]} FROM staff s UNION ALL SELECT {p[1]} FROM staff s WHERE {p[2]}",
             f"SELECT {p[0]} FROM staff s UNION SELECT {p[1]} FROM staff s",
             f"SELECT DISTINCT {p[0]} FROM staff s",
+            f"SELECT {p[0]}, count(*) FROM staff s GROUP BY {p[0]}, {p[1]}",
             f"SELECT count(*) FROM staff s GROUP BY {p[0]} HAVING count(DISTINCT {p[1]}) > 1",
             f"SELECT id FROM staff s WHERE {p[2]} ORDER BY {p[0]}",
             f"UPDATE staff s SET ssn = {p[0]}, name = {p[1]} WHERE {p[2]}",

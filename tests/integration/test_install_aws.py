@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,12 +77,16 @@ async def test_init_and_worker_with_aws_kms_seal_count_and_show_an_outage(
         dsn = f"postgresql://postgres@127.0.0.1:{worker.server.port}/{database.name}"
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await connection.execute("CREATE TABLE patients (id int, ssn text)")
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await connection.execute("INSERT INTO patients VALUES (1, %s)", ["123-45-6789"])
             assert worker.own_metrics()["kms_calls"]["main ok"] >= 2
             assert worker.readiness().is_ready
             kms.kill()
             cursor = await connection.execute("SELECT id FROM patients WHERE ssn = %s", ["123-45-6789"])
             assert await cursor.fetchall() == [(1,)]
+        async with asyncio.timeout(20):
+            while worker.server.counters.n_open:  # noqa: ASYNC110  (another task counts it down)
+                await asyncio.sleep(0.01)
     finally:
         await worker.server.close(1.0)
         await worker.close()

@@ -31,7 +31,7 @@ def group_by(ctx: Inference, body: Node, scope: Scope, outputs: Outputs) -> None
     for value in keys:
         if not _is_one_row(value, keys + shown):
             grouped_by_token(ctx, value)
-            _show_any(value, outputs)
+            _show_any(ctx, value, outputs)
     for value in shown:
         if not _is_one_row(value, keys + shown):
             _compare_cells(value, "GROUP BY of a shown column")
@@ -84,7 +84,7 @@ def _compare_cells(value: Value, word: str) -> None:
         root.one_form = Because(word, value.location, hint)
 
 
-def _show_any(key: Value, outputs: Outputs) -> None:
+def _show_any(ctx: Inference, key: Value, outputs: Outputs) -> None:
     """The token groups, and the cells of a group are not one value for the server: any of them is shown, under
     the name the column has."""
     sealed, leaf = key.var.find().sealed, key.direct
@@ -101,6 +101,8 @@ def _show_any(key: Value, outputs: Outputs) -> None:
                 hint="name the columns",
                 position=leaf.location,
             )
+        while ctx.spans.text(shown.first - 1) == b"(" and ctx.spans.text(shown.last + 1) == b")":
+            shown.first, shown.last = shown.first - 1, shown.last + 1  # AS cannot stand within brackets
         shown.grouped = b"" if output.has_alias else b" AS " + quoted(output.name)
 
 

@@ -165,6 +165,10 @@ GROUPED = [
         'SELECT (array_agg(ssn))[1] AS "ssn", count(*) FROM staff GROUP BY substring(ssn from 10 for 15)',
     ),
     (
+        "SELECT ((ssn)), id FROM staff GROUP BY ssn, name",
+        'SELECT (array_agg(ssn))[1] AS "ssn", id FROM staff GROUP BY substring(ssn from 10 for 15), name',
+    ),
+    (
         "SELECT s.ssn::text AS k FROM staff s GROUP BY s.ssn",
         "SELECT (array_agg(s.ssn))[1] AS k FROM staff s GROUP BY substring(s.ssn from 10 for 15)",
     ),

@@ -129,20 +129,23 @@ class Planning:
         plan = planned.plan
         if invalid is not None and not (plan.is_pass and not any(s.effects for s in plan.statements)):
             raise invalid
+        if self._state.is_catalog_stale and not _is_timeless(plan):
+            yield (CatalogNeed(self.snapshot.epoch, self.snapshot.database),)
+            self._state.is_catalog_stale = False
+            return (yield from self._plan(text, oids))
         if plan.refusal is not None:
             raise refusal_of(plan.refusal, utf8)
         if plan.is_pass:
             return planned
-        if self._state.is_catalog_stale:
-            yield (CatalogNeed(self.snapshot.epoch, self.snapshot.database),)
-            self._state.is_catalog_stale = False
-            return (yield from self._plan(text, oids))
+        self._check_audit()
+        return planned
+
+    def _check_audit(self) -> None:
         if not self.runtime.audit.is_writable:
             raise AuditNotWritable(
                 "the audit trail cannot be written, so statements on protected tables are refused",
                 hint="Free space on the audit disk; the proxy goes on by itself.",
             )
-        return planned
 
     def _check_collision(self, plan: Plan) -> None:
         """SQL EXECUTE, FETCH or MOVE of something planned in the protocol would show cells as they are."""
@@ -209,6 +212,7 @@ class Planning:
         portal.effect_values = effect_values(plan.effects, inputs)
         if statement.rendered is None:
             return portal, None
+        self._check_audit()  # it may have been prepared while all was well
         sealer = Sealer(self.keys, self.tenants(), inputs)
         filled = yield from sealer.fill(statement.planned.plan, range(len(statement.planned.plan.slots)))
         portal.grant = sealer.tenants.grant(plan, inputs)
@@ -471,6 +475,14 @@ class Planning:
         if execution is None:
             return ""
         return self.runtime.fingerprints.of(execution.planned, self.runtime.fingerprint_key)
+
+
+def _is_timeless(plan: Plan) -> bool:
+    """True where an older catalog gives the same plan: nothing watched is named, or only the session changes.
+    (DDL over a table this session has just made passes under the catalog that does not know it yet.)"""
+    return plan.is_pass and all(
+        s.effects and CATALOG_EFFECTS.isdisjoint(e.kind for e in s.effects) for s in plan.statements
+    )
 
 
 def refusal_of(error: PgsealError, text: bytes) -> PgsealError:

@@ -176,7 +176,7 @@ def _default(spans: Spans, constraint: Node, rule: ColumnRule) -> list[Edit]:
             "Give the rule that default, or none in SQL.",
         )
     first = spans.at(constraint)
-    return [Edit(first, spans.brackets(spans.of(expression))[1], ())]
+    return [Edit(first, spans.after(first, expression), ())]
 
 
 # --- what the catalog will then say --------------------------------------------------------------------

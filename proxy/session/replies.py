@@ -180,7 +180,7 @@ class Replies:
         if self._is_dropping:
             return True
         head = self._head()
-        if b.DATA_ROW not in REPLIES[head.asked]:
+        if b.DATA_ROW not in REPLIES[head.asked] or head.action is Action.SUBSTITUTE:
             raise Desynchronised
         return self._results.is_plain(head)
 
@@ -218,8 +218,8 @@ class Replies:
             raise Desynchronised
         head = queue[0]
         what = REPLIES[head.asked].get(kind)
-        if what is None:
-            raise Desynchronised
+        if what is None or (head.action is Action.SUBSTITUTE and kind != b.READY_FOR_QUERY):
+            raise Desynchronised  # also where a stand-in ran, which only ever fails
         if what is Next.POP:
             queue.popleft()
         return head

@@ -98,8 +98,7 @@ class Requests:
             f.COPY_DATA: self._copy_data,
             f.COPY_DONE: self._copy_end,
             f.COPY_FAIL: self._copy_end,
-            f.TERMINATE: self._terminate,
-        }
+        }  # Terminate has none: its header leaves, and nothing behind it means anything
 
     def push(self, chunk: bytes) -> None:
         self._inbox.push(chunk)
@@ -191,7 +190,7 @@ class Requests:
         return True
 
     def _break(self, buffer: bytes, run: int, position: int) -> None:
-        """A malformed header: the server gets no more than it needs to say so and end the connection."""
+        """A Terminate, or a malformed header: the server gets no more than it needs to end the connection."""
         self._out.to_server.append(buffer[run : position + 5])
         self._state.phase = Phase.BROKEN
 
@@ -245,7 +244,7 @@ class Requests:
             state.queue.append(Entry(Asked.PARSE))
             return FORWARD
         if message.name.startswith(PRIVATE_PREFIX):
-            return self._reject_extended(ProtocolViolation("names that begin with __pgseal_ are reserved"))
+            return self._reject_extended(_reserved())
         try:
             statement = self._finished(lambda: self._planning.statement(message))
         except PgsealError as error:
@@ -284,6 +283,8 @@ class Requests:
             state.queue.append(BIND)
             return FORWARD
         portal_name, statement_name = names
+        if portal_name.startswith(PRIVATE_PREFIX):  # else a stand-in's Execute could find something to run
+            return self._reject_extended(_reserved())
         if state.n_pending_effects:
             return self._wait()
         statement = state.statements.get(statement_name)
@@ -526,6 +527,6 @@ class Requests:
             self._state.phase = Phase.NORMAL
         return FORWARD
 
-    def _terminate(self, buffer: bytes, start: int, end: int) -> Done:
-        self._state.phase = Phase.BROKEN  # nothing behind it means anything
-        return FORWARD
+
+def _reserved() -> ProtocolViolation:
+    return ProtocolViolation("names that begin with __pgseal_ are reserved")

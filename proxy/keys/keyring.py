@@ -162,6 +162,10 @@ class Keyring:
             return (cell_need(rule, tenant), index_need(rule, tenant))
         return (cell_need(rule, tenant),)
 
+    def token_needs(self, rule: ColumnRule, tenant: str) -> tuple[KeyNeed, ...]:
+        """What to ensure before `tokens` returns something."""
+        return (cell_need(rule, tenant) if rule.mode is Mode.DETERMINISTIC else index_need(rule, tenant),)
+
     # --- finding --------------------------------------------------------------------------------------
 
     def _sealing_dek(self, need: ActiveKeyNeed) -> Dek | None:

@@ -81,3 +81,7 @@ class KeyView(Protocol):
     def sealing_needs(self, rule: ColumnRule, tenant: str) -> tuple[KeyNeed, ...]:
         """What to ensure before `sealing` (and `tokens`) return something."""
         ...
+
+    def token_needs(self, rule: ColumnRule, tenant: str) -> tuple[KeyNeed, ...]:
+        """What to ensure before `tokens` returns something."""
+        ...

@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from proxy.audit.events import Outcome
-from proxy.errors import InternalError, PgsealError, SchemaMismatch, Unsupported
+from proxy.errors import InternalError, PgsealError, SchemaMismatch, TenantUnknown, Unsupported
 from proxy.rules import Storage
 from proxy.session.cells import Missing
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
 from proxy.session.statements import Description, Execution
-from proxy.sql.plan import Kind, StatementPlan
+from proxy.sql.plan import Kind, ResultColumn, StatementPlan
 from proxy.wire import backend as b
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 IDLE: Final = ord("I")
 CACHED_DESCRIPTIONS: Final = 4096
+PLAIN: Final = ResultColumn()
+OTHER_TENANT: Final = TenantUnknown(
+    "a row to be updated belongs to another tenant than the session's",
+    hint="Restrict the UPDATE to the session's tenant, or assign the tenant column too.",
+)
 HIDDEN_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query and position
 
 
@@ -183,7 +188,9 @@ class Results:
 
     def _check(self, plan: StatementPlan, fields: Sequence[b.Field]) -> None:
         """Inference and server agree about every column, or nothing is shown."""
-        results = plan.results or ()
+        results = plan.results
+        if results is None:  # any number of plain columns
+            results = (PLAIN,) * len(fields)
         if len(results) != len(fields):
             raise SchemaMismatch(
                 "the result has other columns than the plan", hint="Reload the rules and try again."
@@ -263,6 +270,8 @@ class Results:
         if head.text is not None:
             rendered = head.text.rendered
         found = b.parse_error_fields(message[5:])
+        if _is_tenant_guard(found):
+            return self._planning.error_message(OTHER_TENANT)
         fields: list[tuple[int, bytes]] = []
         for code, text in found:
             if code in HIDDEN_FIELDS:
@@ -281,6 +290,11 @@ class Results:
         self._planning.settings.report(*b.parse_parameter_status(body))
 
 
+def _is_tenant_guard(fields: Sequence[tuple[int, bytes]]) -> bool:
+    """The cast by which a guarded UPDATE fails for a row of another tenant than the session's."""
+    return (ord("C"), b"22P02") in fields and any(c == ord("M") and b'"pgseal' in text for c, text in fields)
+
+
 def _without_values(detail: bytes) -> bytes:
     """`Key (ssn)=(..) already exists.` -> `Key (ssn) already exists.`"""
     return detail.split(b")=(", 1)[0] + b") already exists."
@@ -293,7 +307,8 @@ def _is_read(execution: Execution) -> bool:
 def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:
     """The RowDescription with logical types."""
     shown = []
-    for expected, field in zip(plan.results or (), fields, strict=True):
+    results = plan.results if plan.results is not None else (PLAIN,) * len(fields)
+    for expected, field in zip(results, fields, strict=True):
         if expected.column is not None:
             kind = expected.column.rule.type
             field = replace(field, type_oid=kind.oid, type_size=kind.size, typmod=kind.typmod)

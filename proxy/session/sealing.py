@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from proxy.crypto.envelope import to_text
 from proxy.errors import ProgramLimitExceeded
 from proxy.keys.material import KeyNeed, KeyView, LeaseNeed, TokenKey
-from proxy.rules import ColumnRule, Compare, Mode, Storage
+from proxy.rules import ColumnRule, Compare, Mode, Scope, Storage
 from proxy.session.cells import Missing
 from proxy.session.interface import Need
 from proxy.session.tenancy import SessionTenants
@@ -70,21 +70,34 @@ class Sealer:
     def _missing(self, slots: Iterable[Slot]) -> tuple[KeyNeed, ...]:
         """Every key that will be asked for and is not there: the union over all rows and tenants."""
         needs: dict[KeyNeed, None] = {}
-        seen: set[tuple[int, str]] = set()
+        seen: set[tuple[int, str, bool]] = set()
         for slot in slots:
             if slot.use is Use.TENANT:
                 continue
             rule = slot.column.rule
-            tenant = self.tenants.of(slot.tenant, slot.column, self.inputs)
-            if (id(rule), tenant) in seen:
+            tenant = self._tenant(slot)
+            has_only_token = slot.use is Use.TOKEN and rule.mode is Mode.RANDOMISED
+            if (id(rule), tenant, has_only_token) in seen:
                 continue
-            seen.add((id(rule), tenant))
+            seen.add((id(rule), tenant, has_only_token))
+            if has_only_token:
+                if self._keys.tokens(rule, tenant) is None:
+                    needs.update(dict.fromkeys(self._keys.token_needs(rule, tenant)))
+                continue
             is_ready = self._keys.sealing(rule, tenant) is not None
             if rule.search and rule.mode is Mode.RANDOMISED:
                 is_ready = self._keys.tokens(rule, tenant) is not None and is_ready
             if not is_ready:
                 needs.update(dict.fromkeys(self._keys.sealing_needs(rule, tenant)))
         return tuple(needs)
+
+    def _tenant(self, slot: Slot) -> str:
+        """Whose keys the slot takes; "" where they are those of the domain of all tenants."""
+        rule = slot.column.rule
+        is_common = slot.use is Use.TOKEN or rule.mode is Mode.DETERMINISTIC
+        if rule.scope is Scope.TABLE and is_common:
+            return ""
+        return self.tenants.of(slot.tenant, slot.column, self.inputs)
 
     def _filled(self, slot: Slot) -> Filled:
         if slot.use is Use.TENANT:
@@ -118,7 +131,7 @@ class Sealer:
         column = slot.column
         rule = column.rule
         display = assign_value(value, rule.type, self.inputs.settings)
-        tenant = self.tenants.of(slot.tenant, column, self.inputs)
+        tenant = self._tenant(slot)
         token = None
         if rule.search and rule.mode is Mode.RANDOMISED:
             token = self._index_token(column, tenant, display)
@@ -128,7 +141,7 @@ class Sealer:
     def _token(self, slot: Slot, value: Value) -> bytes:
         column = slot.column
         rule = column.rule
-        tenant = self.tenants.of(slot.tenant, column, self.inputs)
+        tenant = self._tenant(slot)
         form = comparable_value(value, rule.type, self.inputs.settings, nocase=rule.compare is Compare.NOCASE)
         if form is None:
             return b""  # equal to no token and no envelope: both are longer
@@ -160,7 +173,7 @@ class Sealer:
     def _token_keys(self, rule: ColumnRule, tenant: str) -> TokenKey:
         keys = self._keys.tokens(rule, tenant)
         if keys is None:
-            raise Missing(self._keys.sealing_needs(rule, tenant)[0])
+            raise Missing(self._keys.token_needs(rule, tenant)[0])
         return keys
 
     def _bound(self, slot: Slot) -> tuple[bytes, ...]:

@@ -256,7 +256,7 @@ def deterministic(equality: bytes, target: LogicalType) -> bytes | None:
 
     They are the same bytes but for numeric(p,s), which is shown with s digits after the point."""
     form = precision_scale(target.typmod) if target.name == "numeric" else None
-    if form is None:
+    if form is None or equality == b"NaN":
         return equality
     whole, _, fraction = equality.decode("ascii").partition(".")
     scale = max(form[1], 0)

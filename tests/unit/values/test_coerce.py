@@ -21,7 +21,8 @@ SETTINGS = Settings()
         (b"1.5", "numeric(5,2)", b"1.50"),
         (b"-3", "numeric(5,2)", b"-3.00"),
         (b"1.555", "numeric(5,2)", None),
-        (b"NaN", "numeric(5,2)", None),
+        (b"NaN", "numeric(5,2)", b"NaN"),
+        (b"Infinity", "numeric(5,2)", None),
         (b"7", "numeric(5,0)", b"7"),
         (b"abc", "text", b"abc"),
         (b"7", "int4", b"7"),
@@ -32,6 +33,21 @@ def test_deterministic_form_is_the_columns_display(
 ) -> None:
     """A deterministic column is compared by what it would hold; what it cannot hold equals nothing."""
     assert deterministic(equality, parse_type(type_name)) == display
+
+
+@pytest.mark.parametrize("scale", ["12,2", "5,0", "3,-2"])
+@pytest.mark.parametrize("written", ["NaN", " nan ", "-0", "-0.00", "0", "1e2", "1.50", "-.5", "00012.3", "100"])
+def test_deterministic_form_of_a_numeric_that_fits_is_what_is_stored(written: str, scale: str) -> None:
+    """However a number is written, comparing it finds the row that storing it made."""
+    target = parse_type(f"numeric({scale})")
+    raw = written.encode()
+    stored = assign(raw, binary=False, source_oid=0, target=target, settings=SETTINGS)
+    again = comparable(stored, binary=False, source_oid=0, target=target, settings=SETTINGS)
+    assert again is not None
+    assert deterministic(again, target) == stored
+    asked = comparable(raw, binary=False, source_oid=0, target=target, settings=SETTINGS)
+    if asked == again:
+        assert deterministic(asked, target) == stored
 
 
 def test_assign_char_parameter_loses_its_padding() -> None:

@@ -127,6 +127,8 @@ class Replies:
                 run = position
                 if error is not None:
                     to_client.append(self._fail(error))
+                    if self._out.close is not None:
+                        break
                 elif self._out.has_more or self._out.needs:
                     break
                 continue
@@ -159,7 +161,7 @@ class Replies:
             if replaced:
                 to_client.append(replaced)
             position = run = end
-            if self._state.phase is Phase.RAW:
+            if self._state.phase is Phase.RAW or self._out.close is not None:  # a FATAL is the last word
                 break
         if run < position:
             to_client.append(buffer if run == 0 and position == size else buffer[run:position])

@@ -232,7 +232,6 @@ class Databases:
         client = Client(
             user=login.user,
             database=login.database,
-            role=database.rules.role(login.user),
             session_id=f"{os.getpid():x}-{next(self._sessions):x}",
             address=login.client_address,
             parameters=dict(login.parameters),

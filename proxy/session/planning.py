@@ -21,10 +21,11 @@ from proxy.errors import (
     NotAllowed,
     PgsealError,
     ProtocolViolation,
+    SchemaMismatch,
     Unsupported,
 )
 from proxy.metrics import Verdict
-from proxy.rules import Read
+from proxy.rules import Read, RoleRule
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from proxy.wire.backend import Field
 
 _TRACEPARENT: Final = re.compile(rb"traceparent='([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})'")
+RETRY_S: Final = 1.0  # a session asks for a fresh catalog before a PS006 at most this often
 BYTEWISE: Final = frozenset({"UTF8", "SQL_ASCII"})  # no character of several bytes contains an ASCII byte
 IDLE: Final = ord("I")
 CATALOG_EFFECTS: Final = frozenset({EffectKind.DDL, EffectKind.OVERLAY})
@@ -67,6 +69,8 @@ class Planning:
         self._state = state
         self._out = out
         self._env: tuple[int, object, Env] | None = None
+        self._role: tuple[object, RoleRule] | None = None
+        self._asked_s = -RETRY_S  # when a refusal last asked for a fresh catalog
         self._n_refusals = 0
         self._refreshed: dict[int, int] = {}  # unknown OID -> epoch that did not know it
         self._probe: bytes = b""
@@ -76,7 +80,7 @@ class Planning:
     @property
     def is_watching(self) -> bool:
         """Descriptions are looked at; a role that reads cells as they are sees them so."""
-        return self.client.role.read is not Read.RAW
+        return self.role.read is not Read.RAW
 
     @property
     def snapshot(self) -> Snapshot:
@@ -85,6 +89,14 @@ class Planning:
     @property
     def keys(self) -> KeyView:
         return self.runtime.keys
+
+    @property
+    def role(self) -> RoleRule:
+        """The rights of the log-in under the rules of this moment."""
+        snapshot = self.snapshot
+        if self._role is None or self._role[0] is not snapshot:
+            self._role = (snapshot, snapshot.rules.role(self.client.user))
+        return self._role[1]
 
     def env(self) -> Env:
         """What planning depends on; the same object until something of it changes."""
@@ -98,7 +110,7 @@ class Planning:
             catalog_epoch=snapshot.epoch,
             rules_epoch=snapshot.rules.epoch,
             search_path=settings.search_path,
-            role=self.client.role,
+            role=self.role,
             overlay=settings.overlay,
             standard_conforming_strings=settings.standard_conforming_strings,
             client_encoding=settings.values().client_encoding,
@@ -109,7 +121,7 @@ class Planning:
         return env
 
     def tenants(self) -> SessionTenants:
-        return SessionTenants(self.client, self.settings.get, self.snapshot.rules)
+        return SessionTenants(self.client, self.role, self.settings.get, self.snapshot.rules)
 
     # --- planning ------------------------------------------------------------------------------------
 
@@ -134,6 +146,10 @@ class Planning:
             self._state.is_catalog_stale = False
             return (yield from self._plan(text, oids))
         if plan.refusal is not None:
+            if isinstance(plan.refusal, SchemaMismatch) and time.monotonic() - self._asked_s > RETRY_S:
+                self._asked_s = time.monotonic()  # another session may have mended it a moment ago
+                yield (CatalogNeed(self.snapshot.epoch, self.snapshot.database),)
+                return (yield from self._plan(text, oids))
             raise refusal_of(plan.refusal, utf8)
         if plan.is_pass:
             return planned

@@ -45,6 +45,13 @@ FUNCTION_CALL: Final = Entry(Asked.FUNCTION_CALL, is_plain=True)
 DESCRIBE_STATEMENT: Final = Entry(Asked.DESCRIBE_STATEMENT, is_plain=True)
 DESCRIBE_PORTAL: Final = Entry(Asked.DESCRIBE_PORTAL, is_plain=True)
 
+# What drivers send behind a Bind of the unnamed portal, whole.
+TAILS: Final = {
+    f.build_execute(b"") + f.SYNC_MESSAGE: (EXECUTE, SYNC),
+    f.build_describe_portal(b"") + f.build_execute(b"") + f.SYNC_MESSAGE: (DESCRIBE_PORTAL, EXECUTE, SYNC),
+}
+TAIL_SIZES: Final = frozenset(map(len, TAILS))
+
 # Effects that do not change what a later text means while they are under way.
 HARMLESS: Final = frozenset(
     {
@@ -157,6 +164,8 @@ class Requests:
             self._job = None
             if done is FORWARD:
                 position = end
+                if size - end in TAIL_SIZES and self._is_plain_batch(buffer[end:]):
+                    position = size
             else:
                 if run < position:
                     to_server.append(buffer[run:position])
@@ -169,6 +178,18 @@ class Requests:
             to_server.extend(self._pending)
             self._pending.clear()
         self._inbox.keep(buffer[position:], wanted)
+
+    def _is_plain_batch(self, tail: bytes) -> bool:
+        """Behind a Bind that passes comes nothing but its Describe, Execute and Sync: queued at once."""
+        state = self._state
+        entries = TAILS.get(tail)
+        if entries is None or not state.queue or state.queue[-1] is not BIND or state.phase is not Phase.NORMAL:
+            return False
+        state.n_executes += 1
+        state.n_asked_ready += 1
+        self._counters.n_irrelevant += 1
+        state.queue.extend(entries)
+        return True
 
     def _streams(self, buffer: bytes, position: int, end: int) -> bool:
         """A message that is not whole yet, but passes: its first bytes may leave."""

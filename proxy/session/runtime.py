@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 from proxy.keys.material import KeyView
 from proxy.metrics import Counters
-from proxy.rules import RoleRule
 from proxy.session.statements import Description
 from proxy.sql.catalog import Snapshot
 from proxy.sql.plan import Env, NotPlanned, Plan, Planned
@@ -109,7 +108,6 @@ class Client:
 
     user: str
     database: str
-    role: RoleRule
     session_id: str
     address: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)

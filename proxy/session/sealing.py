@@ -135,8 +135,9 @@ class Sealer:
         token = None
         if rule.search and rule.mode is Mode.RANDOMISED:
             token = self._index_token(column, tenant, display)
+        cell = self._seal(column, tenant, display, token, self._bound(slot))
         self.n_sealed[rule.label] = self.n_sealed.get(rule.label, 0) + 1
-        return self._seal(column, tenant, display, token, self._bound(slot))
+        return cell
 
     def _token(self, slot: Slot, value: Value) -> bytes:
         column = slot.column

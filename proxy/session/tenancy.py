@@ -25,6 +25,7 @@ class SessionTenants:
     """The tenants as they are at one moment; `after` gives them behind a statement of the same text."""
 
     client: Client
+    role: RoleRule
     setting: Callable[[str], str | None]
     rules: Ruleset
     changed: dict[str, str | None] = field(default_factory=dict)
@@ -39,6 +40,12 @@ class SessionTenants:
         if table is not None and table.tenant.source is not TenantFrom.COLUMN:
             return table.tenant
         return self.rules.tenant if self.rules.tenant is not None else None
+
+    def _has_own_source(self, column: SealedColumn) -> bool:
+        """The table's tenant is the session's, not a column's."""
+        schema, _, name = column.rule.table.partition(".")
+        table = self.rules.tables.get((schema, name))
+        return table is None or table.tenant.source is not TenantFrom.COLUMN
 
     def _of_session(self, column: SealedColumn) -> str | None:
         rule = self._rule(column)
@@ -67,7 +74,7 @@ class SessionTenants:
         return found
 
     def _check_allowed(self, tenant: str, column: SealedColumn) -> None:
-        allowed = self.client.role.tenants
+        allowed = self.role.tenants
         if allowed and tenant not in allowed:
             raise NotAllowed("the log-in may not use this tenant", column=column.rule.label)
 
@@ -75,7 +82,7 @@ class SessionTenants:
 
     def grant(self, plan: StatementPlan, inputs: Inputs) -> ReadGrant:
         """The tenants whose cells the statement may open."""
-        role: RoleRule = self.client.role
+        role = self.role
         allowed = frozenset(role.tenants) if role.tenants else None
         if role.cross_tenant:
             return ReadGrant(allowed)
@@ -96,7 +103,12 @@ class SessionTenants:
         """The session's tenant where it has one; else those that the statement itself proves."""
         found: set[str] = set()
         for column in columns:
-            tenant = self._of_session(column)
+            try:
+                tenant = self._of_session(column)
+            except TenantUnknown:
+                if self._has_own_source(column):
+                    raise
+                continue  # the rows' own tenants, where the statement proves them
             if tenant is not None:
                 found.add(tenant)
         if found:

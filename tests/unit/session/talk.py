@@ -131,7 +131,10 @@ class Talk:
         self, world: World | None = None, role: RoleRule = ROLE, settings: Mapping[str, str] | None = None
     ) -> None:
         self.world = world if world is not None else World()
-        client = Client("app", "app", role, "1-1", parameters=dict(settings or {}))
+        rules = self.world.snapshot.rules
+        if rules.roles.get("app") != role:
+            self.world.snapshot = replace(self.world.snapshot, rules=replace(rules, roles={"app": role}))
+        client = Client("app", "app", "1-1", parameters=dict(settings or {}))
         self.session = Session(client, self.world, max_message=MAX_MESSAGE)
         self.server_bytes = bytearray()
         self.client_bytes = bytearray()

@@ -54,7 +54,9 @@ class OpenColumn:
     show: Callable[[bytes], bytes] | None
     bound: tuple[tuple[int, Callable[[bytes], bytes]], ...] = ()
     keys: dict[bytes, ColumnKeys | None] = field(default_factory=dict)  # None: denied, shown as NULL
-    n_opened: int = 0
+    n_opened: int = 0  # since the last event, with the keys used
+    used: set[int] = field(default_factory=set)
+    last: ColumnKeys | None = None
 
     @property
     def is_raw(self) -> bool:
@@ -90,7 +92,6 @@ class RowOpener:
         self._n_columns = n_columns
         self._keys = keys
         self._grant = grant
-        self.key_ids: set[int] = set()
         self.partial = Opened([], 0)
 
     def rows(self, buffer: bytes, position: int) -> Opened:
@@ -133,7 +134,7 @@ class RowOpener:
         keys, skip, is_raw = column.keys, column.skip, column.is_raw
         pack, size_at, row_head = _ROW.pack, _SIZE.unpack_from, _ROW_HEAD.unpack_from
         start, size, n_rows, n_columns = done.position, len(buffer), 0, self._n_columns
-        n_opened = 0
+        n_opened, last = 0, column.last
         limit = start + BYTES_A_STEP
         try:
             while size - start >= 7 and buffer[start] == DATA_ROW:
@@ -156,7 +157,13 @@ class RowOpener:
                 else:
                     envelope = buffer[cell + 4 : behind] if is_raw else physical(buffer[cell + 4 : behind])
                     found = keys.get(envelope[5:9])
-                    shown = found.open(envelope, ()) if found is not None else self._display(column, envelope)
+                    if found is None:
+                        shown = self._display(column, envelope)
+                    else:
+                        if found is not last:
+                            last = column.last = found
+                            column.used.add(found.key_id)
+                        shown = found.open(envelope, ())
                     if shown is None:
                         append(pack(DATA_ROW, length - cell_size) + buffer[start + 5 : cell] + NULL_SIZE)
                     else:
@@ -186,6 +193,7 @@ class RowOpener:
         if keys is None:
             column.keys[name] = None
             return None
+        column.used.add(keys.key_id)
         return keys.open(envelope, ())
 
     def _row(self, buffer: bytes, start: int, end: int, parts: list[bytes]) -> None:
@@ -231,6 +239,9 @@ class RowOpener:
                 column.keys[name] = None
                 return None
         column.n_opened += 1
+        if keys is not column.last:
+            column.last = keys
+            column.used.add(keys.key_id)
         bound = _bound_values(column, buffer, start) if column.bound else ()
         display = keys.open(envelope, bound)
         return column.show(display) if column.show is not None else display
@@ -249,7 +260,6 @@ class RowOpener:
                 column=rule.label,
                 hint="Restrict the statement to one tenant, or let the role read across tenants.",
             )
-        self.key_ids.add(key_id)
         column.keys[envelope[5:9]] = keys
         return keys
 

@@ -32,14 +32,14 @@ from proxy.session.probe import read_probe
 from proxy.session.sealing import Filled, Sealer, Waits, literal, placeholders, slot_numbers
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
-from proxy.session.statements import Execution, Portal, ReadGrant, Statement, Text
+from proxy.session.statements import Execution, Portal, ReadGrant, Standing, Statement, Text
 from proxy.session.tenancy import SessionTenants
 from proxy.sql.plan import Effect, EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
 from proxy.sql.rewrite import render
-from proxy.values.constants import Inputs, evaluate
+from proxy.values.constants import ArrayOf, Call, Cast, Expr, Inputs, Param, evaluate
 from proxy.values.encodings import from_utf8, to_utf8
 from proxy.wire.backend import error_response
-from proxy.wire.frontend import Bind, Parse, build_bind, expand_formats
+from proxy.wire.frontend import Bind, Parse, bind_result_formats, build_bind, expand_formats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from proxy.wire.backend import Field
 
 _TRACEPARENT: Final = re.compile(rb"traceparent='([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})'")
+STANDING_S: Final = 1.0
 RETRY_S: Final = 1.0  # a session asks for a fresh catalog before a PS006 at most this often
 BYTEWISE: Final = frozenset({"UTF8", "SQL_ASCII"})  # no character of several bytes contains an ASCII byte
 IDLE: Final = ord("I")
@@ -237,6 +238,42 @@ class Planning:
         portal.key_ids = frozenset(sealer.key_ids)
         self._count_sealed(sealer)
         return portal, _server_bind(statement, message, formats, filled)
+
+    def direct_portal(self, statement: Statement, body: bytes) -> Portal | None:
+        """The portal of a Bind that leaves as it came, from what the statement's Binds have in common; None where
+        that is not settled."""
+        if statement.env is not self.env():
+            return None
+        standing = statement.standing
+        now_s = time.monotonic()
+        if (
+            standing is None
+            or standing.version != self.settings.version
+            or standing.snapshot is not self.snapshot
+            or now_s > standing.until_s
+        ):
+            standing = statement.standing = self._make_standing(statement, now_s)
+            if standing is None:
+                return None
+        self._check_audit()
+        formats = bind_result_formats(body)
+        name = body[: body.index(b"\0")]
+        portal = Portal(name, statement, formats, grant=standing.grant, tenant=standing.tenant)
+        if formats in standing.openers:
+            portal.opener = standing.openers[formats]
+        elif (plan := statement.plan) is not None and has_sealed_result(plan):
+            portal.opener = standing.openers[formats] = self._portal_opener(portal, plan)
+        return portal
+
+    def _make_standing(self, statement: Statement, now_s: float) -> Standing | None:
+        plan = statement.plan
+        assert plan is not None
+        if any(has_parameter(proof.expr) for proof in plan.read_tenants):
+            return None
+        tenants = self.tenants()
+        inputs = Inputs(self.settings.values(), statement.planned.constants)
+        grant = tenants.grant(plan, inputs)
+        return Standing(self.settings.version, self.snapshot, now_s + STANDING_S, grant, tenants.current)
 
     def _count_sealed(self, sealer: Sealer) -> None:
         for label, count in sealer.n_sealed.items():
@@ -440,7 +477,7 @@ class Planning:
             self.runtime.counters.n_irrelevant += 1
             return
         self.runtime.counters.statements[Verdict.PLANNED] += 1
-        columns = tuple(sorted({a.column.rule.label for a in execution.plan.accesses}))
+        columns = self.runtime.fingerprints.columns(execution.plan)
         self._event(execution.plan.tag, columns, outcome, sqlstate, execution, n_opened)
 
     def _count_opened(self, execution: Execution) -> int:
@@ -452,7 +489,9 @@ class Planning:
             self.runtime.counters.count_opened(column.column.rule.label, column.n_opened)
             n_opened += column.n_opened
             column.n_opened = 0
-        execution.key_ids.update(opener.key_ids)
+            execution.key_ids.update(column.used)
+            column.used.clear()
+            column.last = None
         return n_opened
 
     def _event(
@@ -513,6 +552,19 @@ def correlation_of(text: bytes) -> str:
     """The traceparent that sqlcommenter wrote into a statement; empty where there is none."""
     found = _TRACEPARENT.search(text)
     return found.group(1).decode("ascii") if found is not None else ""
+
+
+def has_parameter(expr: Expr | None) -> bool:
+    """The value of the expression changes with each Bind."""
+    match expr:
+        case Param():
+            return True
+        case Cast(arg):
+            return has_parameter(arg)
+        case Call(_, args) | ArrayOf(args):
+            return any(map(has_parameter, args))
+        case _:
+            return False
 
 
 def effect_values(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[bytes | None, ...]:

@@ -14,6 +14,7 @@ One reason to change: what a message of the server means to pgseal.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ConnectionFailure, InternalError, PgsealError
@@ -354,7 +355,7 @@ class Replies:
             return False
         state.status = status
         state.n_ready += 1
-        state.n_executes = _n_executes(state) if len(state.queue) > 1 else 0
+        state.n_executes = _n_executes(state, 1) if len(state.queue) > 1 else 0  # the head is still there
         return True
 
     def _ready(self, buffer: bytes, start: int, end: int) -> bytes | None:
@@ -428,6 +429,6 @@ class Replies:
         return error_response(InternalError("the connection is out of step and was closed", severity="FATAL"))
 
 
-def _n_executes(state: State) -> int:
-    """Executes and Queries the server has not answered."""
-    return sum(1 for entry in state.queue if entry.asked in RUNS)
+def _n_executes(state: State, start: int = 0) -> int:
+    """Executes and Queries the server has not answered, from this place of the queue on."""
+    return sum(1 for entry in islice(state.queue, start, None) if entry.asked in RUNS)

@@ -354,7 +354,6 @@ class Requests:
         return FORWARD
 
     def _bind_planned(self, body: bytes, statement: Statement) -> Done:
-        state = self._state
         if statement.refusal is not None:
             return self._reject_extended(copy(statement.refusal))
         if statement.rendered is not None and statement.description is None:
@@ -362,21 +361,30 @@ class Requests:
                 self._ask_description(statement)
             return self._wait()
         try:
+            if statement.is_direct and self._job is None:
+                direct = self._planning.direct_portal(statement, body)
+                if direct is not None:
+                    self._bind_portal(direct)
+                    return FORWARD
             made = self._finished(lambda: self._planning.bind(statement, f.parse_bind(body)))
         except PgsealError as error:
             return self._reject_extended(error)
         if made is None:
             return HOLD
         portal, server_message = made
+        if server_message is None:
+            self._bind_portal(portal)
+            return FORWARD
+        self._pending.append(server_message)
+        self._bind_portal(portal)
+        return REPLACED
+
+    def _bind_portal(self, portal: Portal) -> None:
+        state = self._state
         previous = state.portals.get(portal.name)
         portal.batch = state.n_asked_ready + 1
         state.portals[portal.name] = portal
-        entry = Entry(Asked.BIND, portal=portal, previous_portal=previous)
-        if server_message is None:
-            state.queue.append(entry)
-            return FORWARD
-        self._put(server_message, entry)
-        return REPLACED
+        state.queue.append(Entry(Asked.BIND, portal=portal, previous_portal=previous))
 
     def _describe(self, buffer: bytes, start: int, end: int) -> Done:
         state = self._state

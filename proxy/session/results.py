@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 IDLE: Final = ord("I")
 CACHED_DESCRIPTIONS: Final = 4096
+SHOWN_A_STATEMENT: Final = 4  # formats differ between portals
 PLAIN: Final = ResultColumn()
 OTHER_TENANT: Final = TenantUnknown(
     "a row to be updated belongs to another tenant than the session's",
@@ -110,6 +111,11 @@ class Results:
         plan = self._plan_of(head)
         if plan is None or plan.kind is not Kind.PLANNED:
             return self._plain_description(head, message, out)
+        statement = head.statement
+        if statement is not None and head.action is not Action.SKIP:
+            cached = statement.shown.get(message)
+            if cached is not None and cached[0] == self._planning.snapshot.epoch:
+                return cached[1]
         fields = b.parse_row_description(message[5:])
         try:
             self._check(plan, fields)
@@ -122,13 +128,15 @@ class Results:
             execution = head.text.current
             execution.opener = self._planning.opener(plan, fields, (0,) * len(fields), execution.grant)
             return _shown(plan, fields)
-        statement = head.statement
         assert statement is not None
         statement.is_described = True
         if head.action is Action.SKIP:
             statement.description = Description(statement.server_oids, fields)
             self._planning.remember_description(statement)
-        return _shown(plan, fields)
+        shown = _shown(plan, fields)
+        if len(statement.shown) < SHOWN_A_STATEMENT:
+            statement.shown[message] = (self._planning.snapshot.epoch, shown)
+        return shown
 
     def no_data(self, head: Entry) -> None:
         """NoData: right only where the plan has no result columns."""

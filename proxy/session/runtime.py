@@ -15,7 +15,7 @@ from proxy.keys.material import KeyView
 from proxy.metrics import Counters
 from proxy.session.statements import Description
 from proxy.sql.catalog import Snapshot
-from proxy.sql.plan import Env, NotPlanned, Plan, Planned
+from proxy.sql.plan import Env, NotPlanned, Plan, Planned, StatementPlan
 
 _LITERAL_STARTS: Final = frozenset(bytes((byte,)) for byte in b"0123456789.'$")  # $ also begins a quoted string
 
@@ -81,11 +81,24 @@ class Descriptions:
 
 
 class Fingerprints:
-    """Keyed hashes of statements without their literals and comments, for audit events; bounded."""
+    """What audit events say of a plan: a keyed hash of the statement without literals and comments, and the
+    columns; bounded."""
 
     def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity
         self._known: dict[int, tuple[Plan, str]] = {}
+        self._columns: dict[int, tuple[StatementPlan, tuple[str, ...]]] = {}
+
+    def columns(self, plan: StatementPlan) -> tuple[str, ...]:
+        """The protected columns a statement touches, sorted."""
+        found = self._columns.get(id(plan))
+        if found is not None and found[0] is plan:
+            return found[1]
+        labels = tuple(sorted({access.column.rule.label for access in plan.accesses}))
+        if len(self._columns) >= self._capacity:
+            self._columns.clear()
+        self._columns[id(plan)] = (plan, labels)
+        return labels
 
     def of(self, planned: Planned, key: bytes) -> str:
         """16 hexadecimal digits; the same for all texts of one plan."""

@@ -44,10 +44,21 @@ class Statement:
     is_prepared_by_sql: bool = False
     is_pass: bool = field(init=False)
     is_plain: bool = field(init=False)  # passes, and its completion changes nothing
+    is_direct: bool = field(init=False)  # planned, but its Binds leave as they came
+    standing: Standing | None = None
+    shown: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)  # RowDescription -> epoch, what is shown
 
     def __post_init__(self) -> None:
-        self.is_pass = self.planned.plan.is_pass
+        plan = self.planned.plan
+        self.is_pass = plan.is_pass
         self.is_plain = self.is_pass and not self.effects
+        self.is_direct = (
+            not self.is_pass
+            and not plan.slots
+            and not self.effects
+            and all(parameter.client == n for n, parameter in enumerate(plan.server_params))
+            and len(plan.server_params) == len(plan.client_params)
+        )
 
     @property
     def name(self) -> bytes:
@@ -63,6 +74,19 @@ class Statement:
     def effects(self) -> tuple[Effect, ...]:
         plan = self.plan
         return plan.effects if plan is not None else ()
+
+
+@dataclass(slots=True)
+class Standing:
+    """What all Binds of a statement without slots have in common, while settings and catalog stay and for a
+    moment only, so that keys keep their time: its rights, and an opener for each choice of result formats."""
+
+    version: int
+    snapshot: object
+    until_s: float
+    grant: ReadGrant
+    tenant: str | None
+    openers: dict[tuple[int, ...], RowOpener | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

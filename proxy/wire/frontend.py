@@ -91,6 +91,22 @@ def bind_names(buffer: bytes, start: int, end: int) -> tuple[bytes, bytes] | Non
     return buffer[start:first], buffer[first + 1 : second]
 
 
+def bind_result_formats(body: bytes) -> tuple[int, ...]:
+    """The result formats of a Bind whose parameters nobody needs."""
+    position = body.index(b"\0", body.index(b"\0") + 1) + 1
+    count, position = read_int16(body, position)
+    count, position = read_int16(body, position + 2 * count)
+    for _ in range(count):
+        if position + 4 > len(body):
+            raise ProtocolViolation("insufficient data left in message")
+        size = unpack_from(">i", body, position)[0]
+        position += 4 + size if size > 0 else 4
+    formats, position = _read_formats(body, position)
+    if position != len(body):
+        raise ProtocolViolation("invalid message format")
+    return formats
+
+
 def parse_bind(body: bytes) -> Bind:
     portal, position = read_cstring(body, 0)
     statement, position = read_cstring(body, position)

@@ -165,7 +165,7 @@ class Planning:
             )
 
     def _check_collision(self, plan: Plan) -> None:
-        """SQL EXECUTE, FETCH or MOVE of something planned in the protocol would show cells as they are."""
+        """SQL EXECUTE or FETCH of something planned in the protocol would show cells as they are."""
         for effect in (e for s in plan.statements for e in s.effects):
             name = effect.name.encode()
             if effect.kind is EffectKind.EXECUTE:

@@ -210,13 +210,18 @@ def _explain(tree: Node) -> tuple[Effect, ...]:
     return (Effect(EffectKind.DDL),) if name == "CreateTableAsStmt" else ()
 
 
+def _fetch(tree: Node) -> tuple[Effect, ...]:
+    """MOVE shows no row, so it may walk any portal."""
+    return () if tree.get("ismove") else (Effect(EffectKind.FETCH, tree.get("portalname", "")),)
+
+
 _READERS: Final[dict[str, Callable[[Node], tuple[Effect, ...]]]] = {
     "TransactionStmt": _transaction,
     "DiscardStmt": _discard,
     "PrepareStmt": _named(EffectKind.PREPARE, "name"),
     "ExecuteStmt": _named(EffectKind.EXECUTE, "name"),
     "DeallocateStmt": _named(EffectKind.DEALLOCATE, "name"),
-    "FetchStmt": _named(EffectKind.FETCH, "portalname"),
+    "FetchStmt": _fetch,
     "ClosePortalStmt": _named(EffectKind.CLOSE, "portalname"),
     "ExplainStmt": _explain,
 }

@@ -147,7 +147,7 @@ class EffectKind(Enum):
     PREPARE = "prepare"  # name (over unprotected relations only: with protected ones it is refused by name)
     DEALLOCATE = "deallocate"  # name, or "" for all
     EXECUTE = "execute"  # name: SQL EXECUTE; refused by the session if its own planned statement has that name
-    FETCH = "fetch"  # name: FETCH, MOVE; refused by the session if a planned portal has that name
+    FETCH = "fetch"  # name: FETCH; refused by the session if a planned portal has that name
     CLOSE = "close"  # name, or "" for all: SQL CLOSE of a cursor, which may be a portal of the protocol
     DDL = "ddl"  # the catalog may have changed
     OVERLAY = "overlay"  # the relation this DDL makes, changes or drops

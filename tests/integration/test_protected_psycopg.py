@@ -27,7 +27,7 @@ def sealed(postgres) -> Iterator[Sealed]:
 
 @pytest.fixture
 def connection(sealed) -> Iterator[psycopg.Connection[Any]]:
-    sealed.stored("TRUNCATE cells, twin")
+    sealed.stored("TRUNCATE cells, twins")
     with sealed.connect() as connection:
         connection.execute("SET TimeZone = 'Asia/Tokyo'")
         yield connection
@@ -35,7 +35,7 @@ def connection(sealed) -> Iterator[psycopg.Connection[Any]]:
 
 
 def fill(connection: psycopg.Connection[Any], form: str = "%s") -> None:
-    for table in ("cells", "twin"):
+    for table in ("cells", "twins"):
         for number, row in enumerate(PLAINLY):
             places = ", ".join([form] * len(row))
             values = binary_json(row) if form == "%b" else row
@@ -54,9 +54,9 @@ def binary_json(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def both(connection: psycopg.Connection[Any], statement: str, *values: Any, **options: Any) -> list[Any]:
-    """The rows of a statement over `cells`, which has to answer and to be described as over `twin`."""
+    """The rows of a statement over `cells`, which has to answer and to be described as over `twins`."""
     answers = []
-    for table in ("cells", "twin"):
+    for table in ("cells", "twins"):
         cursor = connection.execute(statement.format(t=table).encode(), values or None, **options)
         described = [
             (c.name, c.type_code, c.internal_size, c.precision, c.scale) for c in cursor.description or ()
@@ -172,7 +172,7 @@ def test_bad_values_give_postgresqls_own_errors(connection):
     ]
     for statement, value in cases:
         states = []
-        for table in ("cells", "twin"):
+        for table in ("cells", "twins"):
             with pytest.raises(psycopg.Error) as raised:
                 connection.execute(statement.format(t=table).encode(), None if value is None else (value,))
             states.append(raised.value.sqlstate)
@@ -185,9 +185,9 @@ def test_what_comes_later_is_refused_by_name_and_nothing_breaks(sealed, connecti
     with pytest.raises(psycopg.Error) as raised, connection.transaction(), connection.cursor("c") as cursor:
         cursor.execute("SELECT a_text FROM cells")
     assert raised.value.sqlstate == "PS001"
-    with pytest.raises(psycopg.Error) as raised, connection.cursor() as cursor:
-        with cursor.copy("COPY cells (id, a_text) FROM STDIN") as copy:
-            copy.write_row((9, "plain as day"))
+    copying = connection.cursor().copy("COPY cells (id, a_text) FROM STDIN")
+    with pytest.raises(psycopg.Error) as raised, copying as copy:
+        copy.write_row((9, "plain as day"))
     assert raised.value.sqlstate == "PS001"
     assert len(both(connection, "SELECT a_text FROM {t}")) == len(ROWS)
 

@@ -1,7 +1,7 @@
 """A protected table with a column of every logical type, and its twin without protection.
 
-What a driver is told and given over `cells` must be what it is told and given over `twin`. One reason to change:
-the logical types of a rule.
+What a driver is told and given over `cells` must be what it is told and given over `twins` (a name of the same
+length, so that positions in errors are equal too). One reason to change: the logical types of a rule.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RULES: Final = (
     + "roles:\n  default: {read: deny}\n  app: {read: plain}\n"
 )
 _SHAPE: Final = "(id int PRIMARY KEY, " + ", ".join(f"{name} {kind}" for name, (kind, _) in COLUMNS.items()) + ")"
-SETUP: Final = (f"CREATE TABLE cells {_SHAPE}", f"CREATE TABLE twin {_SHAPE}")
+SETUP: Final = (f"CREATE TABLE cells {_SHAPE}", f"CREATE TABLE twins {_SHAPE}")
 
 ROWS: Final[tuple[dict[str, Any], ...]] = (
     {

@@ -1,4 +1,4 @@
-"""asyncpg over protected columns: prepared statements, binary values and type introspection as on plain columns."""
+"""asyncpg over protected columns: prepared statements, binary values and introspection as on plain ones."""
 
 from __future__ import annotations
 

@@ -22,14 +22,15 @@ SCRIPTS = {
     "expanded": "\\x\nSELECT * FROM t ORDER BY id;",
     "unaligned": "\\pset format csv\n\\pset null (null)\nSELECT * FROM t ORDER BY id;",
     "find": "SELECT id, a_text FROM t WHERE a_int = 2147483647 AND a_number = 12.50 AND a_date = '1999-12-31';",
-    "several": r"SELECT a_text FROM t \; UPDATE t SET a_text = 'b' WHERE id = 1 \; SELECT a_text FROM t ORDER BY id;",
-    "block": "BEGIN; UPDATE t SET a_int = 5; SAVEPOINT a; SELECT 1/0; ROLLBACK TO a; SELECT a_int FROM t; ROLLBACK;"
-    " SELECT a_int FROM t ORDER BY id;",
+    "several": r"SELECT a_text FROM t \; UPDATE t SET a_text = 'b' WHERE id = 1 \; TABLE t \; SELECT 1;",
+    "block": "BEGIN; UPDATE t SET a_int = 5; SAVEPOINT a; SELECT 1/0; ROLLBACK TO a; SELECT a_int FROM t;"
+    " ROLLBACK; SELECT a_int FROM t ORDER BY id;",
     "gset": "SELECT a_text, a_int FROM t WHERE id = 1 \\gset\n\\echo :a_text :a_int",
     "gexec": r"SELECT format('SELECT a_text FROM t WHERE id = %s', id) FROM t ORDER BY id \gexec",
     "settings": "SET DateStyle = 'German, DMY'; SET TimeZone = 'America/St_Johns'; SET bytea_output = 'escape';"
     "SET extra_float_digits = 0; SELECT * FROM t ORDER BY id;",
-    "latin1": "\\encoding LATIN1\nUPDATE t SET a_text = 'h\u00fctte' WHERE id = 2;\n\\encoding UTF8\nSELECT a_text FROM t;",
+    "latin1": "\\encoding LATIN1\nUPDATE t SET a_text = 'h\u00fctte' WHERE id = 2;\n"
+    "\\encoding UTF8\nSELECT a_text FROM t;",
     "returning": "DELETE FROM t WHERE a_date = '1999-12-31' RETURNING a_text, a_bytea;",
     "errors": "INSERT INTO t (id, a_varchar) VALUES (3, '123456789012345678901');\nSELECT nope FROM t;"
     "\nSELECT a_text FROM t WHERE nope = 1;",
@@ -76,7 +77,8 @@ def test_psql_commands_of_one_argument_run_in_one_transaction(sealed):
 def test_psql_binds_parameters_where_it_knows_how(sealed):
     r"""\bind (psql 16 and later) asks by the extended protocol; an older psql says that it does not know it."""
     sealed.stored("TRUNCATE cells")
-    script = "INSERT INTO cells (id, a_text) VALUES (1, $1) \\bind one \\g\nSELECT a_text FROM cells WHERE a_text = $1 \\bind one \\g"
+    write = "INSERT INTO cells (id, a_text) VALUES (1, $1) \\bind one \\g\n"
+    script = write + "SELECT a_text FROM cells WHERE a_text = $1 \\bind one \\g"
     printed = psql(sealed, script, "-At")
     version = int(re.findall(r"\d+", psql(sealed, "", "--version"))[0])
     assert ("one" in printed.split()) if version >= 16 else ("invalid command \\bind" in printed)

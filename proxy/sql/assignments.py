@@ -124,6 +124,7 @@ def assign_value(ctx: Inference, into: Written, name: str, value: Value, row: Ro
     hint = "assign a literal, a parameter or NULL"
     seal(value.var, sealed, Because("assigning it", value.location, hint))
     value.ask(Demand.CELL)
+    value.stand_alone()
     value.var.find().targets.append(row.target(sealed))
 
 

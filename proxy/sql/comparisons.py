@@ -25,6 +25,7 @@ def compare(ctx: Inference, left: Value, right: Value, location: int) -> None:
     root.is_compared = True
     for value in (left, right):
         value.ask(Demand.TOKEN)
+        value.stand_alone()
 
 
 def compare_nodes(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proxy.sql.lexer import Tokens
+from proxy.sql.lexer import LITERALS, Tokens
 from proxy.sql.plan import Env, Slot
-from proxy.values.constants import Lifted
+from proxy.values.constants import Call, Expr, Lifted
 
 
 @dataclass(slots=True)
@@ -30,25 +30,35 @@ class Draft:
     pinned: set[int] = field(default_factory=set)
     _literals: list[int] = field(default_factory=list)
     plain_params: set[int] = field(default_factory=set)  # 0-based; written in the text outside every edit
+    is_single: bool = False  # a value of the text itself is part of the plan, which serves no other text
 
-    def constant(self, location: int) -> Lifted | None:
-        """The lifted constant written at `location`. None: not a lifted literal (also at a minus sign that the
-        parser has folded into a number, see `is_negated`)."""
-        number = self.lifted.get(self.token_at(location))
-        return None if number is None else Lifted(number)
+    def constant(self, location: int) -> Expr | None:
+        """The lifted constant written at `location`, under its sign. None: not a lifted literal."""
+        ordinal, is_negative = self.numeral(location)
+        number = self.lifted.get(ordinal)
+        if number is None:
+            return None
+        return Call("-", (Lifted(number),)) if is_negative else Lifted(number)
 
-    def is_negated(self, location: int) -> bool:
-        """True where `location` is a minus sign: the tree's number is negative, the lifted constant is at the
-        next token and has no sign."""
-        return self.token_text(self.token_at(location)) == b"-"
+    def numeral(self, location: int) -> tuple[int, bool]:
+        """The token of the literal written at `location`, and whether signs before it make it negative. The
+        parser folds minus signs into a number, also over brackets (`- ( -5 )` is the number 5 at the first
+        sign), while the lifted constant has none."""
+        ordinal = self.token_at(location)
+        is_negative = False
+        if self.token_text(ordinal) == b"-":
+            while (token := self.token_text(ordinal)) in (b"-", b"(") and ordinal + 1 < len(self.tokens):
+                is_negative ^= token == b"-"
+                ordinal += 1
+        return ordinal, is_negative
 
     def pin(self, location: int) -> None:
         """The plan depends on the value of the literal at `location`: a text with another one is planned anew."""
-        ordinal = self.token_at(location)
-        if ordinal not in self.lifted and self.is_negated(location):
-            ordinal += 1
+        ordinal = self.numeral(location)[0]
         if ordinal in self.lifted:
             self.pinned.add(self.lifted[ordinal])
+        elif self.tokens.kinds[ordinal] in LITERALS:
+            self.is_single = True
 
     def literal(self, number: int) -> int:
         """The ordinal of the token that is lifted constant `number`: constants are numbered in the order of

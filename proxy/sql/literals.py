@@ -18,6 +18,7 @@ from proxy.sql.spans import Node, Spans
 from proxy.values import registry
 from proxy.values.base import LogicalType
 from proxy.values.constants import LISTED, ArrayOf, Call, Cast, Const, Expr, Lifted, Param
+from proxy.values.integer import in_range
 
 _INTEGERS: Final = frozenset({"int2", "int4", "int8"})
 _NUMBERS: Final = frozenset({"numeric", "float4", "float8"})
@@ -100,10 +101,7 @@ class Literals:
         lifted = self.draft.constant(location)
         if lifted is not None:
             return Literal(lifted, word)
-        if self.draft.is_negated(location):
-            number = self.draft.lifted.get(self.draft.token_at(location) + 1)
-            if number is not None:
-                return Literal(Call("-", (Lifted(number),)), word)
+        self.draft.is_single = True  # the literal is not lifted, or not where it was looked for
         return Literal(Const(text, word), word)
 
     def _param(self, body: Node) -> Literal | None:
@@ -188,10 +186,20 @@ def _written(body: Node) -> tuple[str, bytes]:
     if "ival" in body:
         return "int", str(body["ival"].get("ival", 0)).encode()
     if "fval" in body:
-        return "numeric", str(body["fval"].get("fval", "0")).encode()
+        digits = str(body["fval"].get("fval", "0"))
+        return _number_type(digits), digits.encode()
     if "bsval" in body:
         return "bit", str(body["bsval"].get("bsval", "")).encode()
     return "unknown", str(body.get("sval", {}).get("sval", "")).encode()
+
+
+def _number_type(digits: str) -> str:
+    """An integer beyond int4 is int8 or numeric, by its size; the least int4 is written beyond it."""
+    try:
+        value = int(digits, 0)
+    except ValueError:
+        return "numeric"
+    return "int" if in_range(value, 4) else "int8" if in_range(value, 8) else "numeric"
 
 
 def _common(args: list[Literal]) -> str:
@@ -209,6 +217,11 @@ def fits(word: str, logical: LogicalType) -> bool:
     if word == "numeric":
         return logical.name in _NUMBERS
     return word in _STRINGS and logical.name in _STRINGS | {"bpchar"}
+
+
+def type_of_word(word: str) -> LogicalType | None:
+    """The type that a type word says; None where it says none, or one that values/ does not have."""
+    return registry.BASE.get("int4" if word == "int" else word)
 
 
 def param_type(expr: Expr, index: int, logical: LogicalType, is_array: bool) -> int | None:

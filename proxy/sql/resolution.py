@@ -16,10 +16,12 @@ from proxy.sql import tenancy
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference
 from proxy.sql.lexer import Kind as Token
-from proxy.sql.literals import fits, is_bare, is_null, params_of
+from proxy.sql.literals import fits, is_bare, is_null, params_of, type_of_word
 from proxy.sql.plan import Access, Edit, Slot, TenantOf, Use
 from proxy.sql.scopes import Origin
 from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, is_same_type, refused
+from proxy.values.base import LogicalType
+from proxy.values.coerce import check_assignable, check_comparable
 from proxy.values.constants import Const, Expr
 
 TOKEN_OF: Final = {
@@ -237,13 +239,26 @@ class Resolution:
                 column=column.rule.label,
                 position=leaf.location,
             )
-        if not fits(leaf.word, logical):
+        if leaf.is_alone and (source := type_of_word(leaf.word)) is not None:
+            self._check_pair(source, column, leaf)
+        elif not fits(leaf.word, logical):
             raise DatatypeMismatch(
                 f"{column.rule.label} is of type {logical.name} but the expression is of type {leaf.word}",
                 column=column.rule.label,
                 hint="write the value as a quoted string, or cast it to the column's type",
                 position=leaf.location,
             )
+
+    def _check_pair(self, source: LogicalType, column: SealedColumn, leaf: Leaf) -> None:
+        """By PostgreSQL's assignment casts and its operators across types."""
+        try:
+            if leaf.demand is Demand.TOKEN:
+                check_comparable(source, column.rule.type)
+            else:
+                check_assignable(source, column.rule.type)
+        except PgsealError as error:
+            error.column, error.position = column.rule.label, leaf.location
+            raise
 
     def _slot(self, column: SealedColumn, leaf: Leaf, proof: TenantOf | None) -> int:
         assert leaf.expr is not None

@@ -4,7 +4,8 @@ libpg_query gives most nodes one location and no end, so the end follows from th
 
 Construct                Location stands at       Runs to
 -------------------------------------------------------------------------------------------
-constant                 it, or its minus sign    it (and UESCAPE '.' after U&'..')
+constant                 it, or the first of its  it (and UESCAPE '.' after U&'..'), over the
+                         minus signs              brackets behind the first sign
 parameter                it                       it
 name                     its first part           its last part, over the dots
 (name).field             the name                 from the bracket before it to the field
@@ -118,7 +119,10 @@ class Spans:
 
     def _constant(self, body: Node) -> Span:
         first = self.at(body)
-        last = first + 1 if self.text(first) == b"-" else first
+        last = self.draft.numeral(body.get("location", 0))[0]
+        opened = next((n for n in range(first + 1, last) if self.text(n) == b"("), None)
+        if opened is not None:
+            last = self.partner(opened)
         if self.text(last + 1) == b"uescape":
             last += 2
         return first, last

@@ -59,14 +59,26 @@ def _is_escaped_by_word(text: bytes, tokens: Tokens, ordinal: int) -> bool:
 
 def _mark(text: bytes, tokens: Tokens, ordinal: int, constant: Const) -> bytes:
     """What a literal leaves in the key. No other token holds a byte 01. N'..' is not the type n before a
-    string, and integers past int4 have another type."""
+    string, and integers past int4 or int8 have another type (with a sign before it each range is one longer)."""
     if constant.kind == "unknown":
         start = tokens.starts[ordinal]
         return b"\x01n" if text[start - 1 : start] in (b"n", b"N") else b"\x01s"
     if constant.kind == "int":
         assert constant.text is not None
-        return b"\x01i" if len(constant.text) < 10 or int(constant.text) <= 2147483647 else b"\x01l"
+        return b"\x01i" if len(constant.text) < 10 else _long_mark(int(constant.text))
     return b"\x01" + constant.kind.encode()
+
+
+def _long_mark(value: int) -> bytes:
+    if value <= _INT4:
+        return b"\x01i"
+    if value == _INT4 + 1:
+        return b"\x01j"
+    return b"\x01l" if value <= _INT8 else b"\x01m" if value == _INT8 + 1 else b"\x01h"
+
+
+_INT4: Final = 2**31 - 1
+_INT8: Final = 2**63 - 1
 
 
 def undo(kind: Kind, token: bytes) -> Const | None:

@@ -166,7 +166,7 @@ def _planned(text: bytes, begun: Begun, ask: Ask) -> Outcome:
         plan = Plan(plans, tuple(draft.slots), server_params, client_params)
     else:
         plan = Plan(plans, tuple(draft.slots))
-    is_shared = all(statement.name in DML for statement in statements)
+    is_shared = all(statement.name in DML for statement in statements) and not draft.is_single
     return Outcome(plan, tokens, lifted if is_shared else replace(lifted, key=None), frozenset(draft.pinned))
 
 

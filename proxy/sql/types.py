@@ -109,6 +109,7 @@ class Leaf:
     word: str = "unknown"  # the type word of a constant
     is_array_typed: bool = False
     is_array: bool = False
+    is_alone: bool = False  # the whole of what is assigned or compared: no other branch has a say in its type
     is_assigned_plain: bool = False
     is_null_test: bool = False
     has_two_demands: bool = False
@@ -136,6 +137,11 @@ class Value:
     def ask(self, demand: Demand) -> None:
         for leaf in self.leaves:
             leaf.ask(demand)
+
+    def stand_alone(self) -> None:
+        """It is assigned or compared as it is."""
+        if len(self.leaves) == 1:
+            self.leaves[0].is_alone = True
 
 
 def plain(what: str = "a plain expression", location: int = 0) -> Value:

@@ -14,10 +14,12 @@ from proxy.sql.draft import Draft
 from proxy.sql.lexer import Kind as Token
 from proxy.sql.literals import param_type, params_of
 from proxy.sql.plan import ClientParam, ServerParam, Slot, Use
+from proxy.values import registry
 
 MAX_PARAMS: Final = 65535
 _OIDS: Final = {Storage.BYTEA: (17, 1001), Storage.TEXT: (25, 1009)}
 _TEXT: Final = 25
+_STRINGS: Final = frozenset({25, 1043})  # the first use decides, as in PostgreSQL; either does for the other
 
 
 def finish_params(draft: Draft) -> tuple[tuple[ServerParam, ...], tuple[ClientParam, ...]]:
@@ -70,13 +72,17 @@ def _sealed_types(draft: Draft) -> dict[int, int]:
         for index in params_of(slot.expr):
             declared = draft.param_oids[index] if index < len(draft.param_oids) else 0
             oid = declared if declared not in (0, 705) else _inferred(slot, index)
-            if types.setdefault(index, oid) != oid:
+            known = types.setdefault(index, oid)
+            if known != oid and not {known, oid} <= _STRINGS:
                 raise _two_types(slot, index)
     return types
 
 
 def _inferred(slot: Slot, index: int) -> int:
-    oid = param_type(slot.expr, index, slot.column.rule.type, slot.is_array)
+    logical = slot.column.rule.type
+    if slot.use is Use.TOKEN and logical.name == "varchar":
+        logical = registry.BASE["text"]  # varchar has no operators of its own
+    oid = param_type(slot.expr, index, logical, slot.is_array)
     assert oid is not None
     return oid
 

@@ -35,7 +35,7 @@ def test_explain_of_a_parameter_tells_its_type_and_places() -> None:
     )
     assert told["parameters"][0] == {
         "number": 1,
-        "type_oid": 1043,
+        "type_oid": 25,
         "slots": [0, 1],
         "server": [1, 3],
         "plain": [],

@@ -120,6 +120,24 @@ PARAMETERS = [
         [ClientParam(25), ClientParam(server=1)],
     ),
     (
+        "SELECT 1 FROM patients WHERE hospital_id = 'a' AND badge = $1 AND badge = ANY($2)",
+        "SELECT 1 FROM patients WHERE hospital_id = 'a' AND badge = <0> AND badge = ANY(<1>)",
+        [ServerParam(slot=0, oid=17), ServerParam(slot=1, oid=1001)],
+        [ClientParam(25), ClientParam(1009)],  # varchar is compared as text
+    ),
+    (
+        "UPDATE patients SET badge = $1 WHERE hospital_id = 'a' AND badge = $1",
+        "UPDATE patients SET badge = <1> WHERE hospital_id = 'a' AND badge = <0>",
+        [ServerParam(slot=0, oid=17), ServerParam(slot=1, oid=17)],
+        [ClientParam(25)],
+    ),
+    (
+        "UPDATE patients SET badge = $1 WHERE hospital_id = 'a'",
+        "UPDATE patients SET badge = <0> WHERE hospital_id = 'a'",
+        [ServerParam(slot=0, oid=17)],
+        [ClientParam(1043)],
+    ),
+    (
         "SELECT $1, ssn FROM staff LIMIT $2",
         "SELECT $1, ssn FROM staff LIMIT $2",
         [ServerParam(client=0), ServerParam(client=1)],

@@ -9,37 +9,35 @@ One reason to change: what of a session a plan depends on.
 
 from __future__ import annotations
 
-import re
 import time
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
-from proxy.audit.events import Outcome, StatementEvent
 from proxy.errors import (
     AuditNotWritable,
     FeatureNotSupported,
-    NotAllowed,
     PgsealError,
     ProtocolViolation,
     SchemaMismatch,
     Unsupported,
 )
-from proxy.metrics import Verdict
 from proxy.rules import Read, RoleRule
+from proxy.session.effects import CATALOG_EFFECTS, Effects, effect_values
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
-from proxy.session.sealing import Filled, Sealer, Waits, literal, placeholders, slot_numbers
+from proxy.session.records import Records
+from proxy.session.sealing import Sealer, Waits, has_parameter, literal, placeholders, server_bind, slot_numbers
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
 from proxy.session.statements import Execution, Portal, ReadGrant, Standing, Statement, Text
-from proxy.session.tenancy import SessionTenants
-from proxy.sql.plan import Effect, EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
+from proxy.session.tenancy import SessionTenants, has_other_tenant
+from proxy.sql.plan import EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
 from proxy.sql.rewrite import render
-from proxy.values.constants import ArrayOf, Call, Cast, Expr, Inputs, Param, evaluate
+from proxy.values.constants import Inputs
 from proxy.values.encodings import from_utf8, to_utf8
 from proxy.wire.backend import error_response
-from proxy.wire.frontend import Bind, Parse, bind_result_formats, build_bind, expand_formats
+from proxy.wire.frontend import Bind, Parse, bind_result_formats, expand_formats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,12 +49,14 @@ if TYPE_CHECKING:
     from proxy.sql.catalog import Snapshot
     from proxy.wire.backend import Field
 
-_TRACEPARENT: Final = re.compile(rb"traceparent='([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})'")
 STANDING_S: Final = 1.0
 RETRY_S: Final = 1.0  # a session asks for a fresh catalog before a PS006 at most this often
 BYTEWISE: Final = frozenset({"UTF8", "SQL_ASCII"})  # no character of several bytes contains an ASCII byte
 IDLE: Final = ord("I")
-CATALOG_EFFECTS: Final = frozenset({EffectKind.DDL, EffectKind.OVERLAY})
+# lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, and 64-bit ones
+LARGE_OBJECTS: Final = frozenset(
+    oid.to_bytes(4, "big") for oid in (952, 953, 954, 955, 956, 957, 958, 964, 715, 1004, 3170, 3171, 3172)
+)
 
 
 class Planning:
@@ -65,6 +65,8 @@ class Planning:
     def __init__(self, client: Client, runtime: Runtime, state: State, out: Output) -> None:
         self.client = client
         self.settings = SessionSettings(client.user, client.parameters)
+        self.records = Records(client, runtime, self.settings, out)
+        self.effects = Effects(state, self.settings, self.env)
         self.owns_planned = False
         self.runtime = runtime
         self._state = state
@@ -72,7 +74,6 @@ class Planning:
         self._env: tuple[int, object, Env] | None = None
         self._role: tuple[object, RoleRule] | None = None
         self._asked_s = -RETRY_S  # when a refusal last asked for a fresh catalog
-        self._n_refusals = 0
         self._refreshed: dict[int, int] = {}  # unknown OID -> epoch that did not know it
         self._probe: bytes = b""
 
@@ -82,6 +83,11 @@ class Planning:
     def is_watching(self) -> bool:
         """Descriptions are looked at; a role that reads cells as they are sees them so."""
         return self.role.read is not Read.RAW
+
+    def may_call(self, oid: bytes) -> bool:
+        """A FunctionCall is relayed as it is: where anything is protected, for large objects only, since other
+        functions set settings (set_config) or run SQL given as text."""
+        return not self.is_watching or not self.snapshot.rules.tables or oid in LARGE_OBJECTS or len(oid) < 4
 
     @property
     def snapshot(self) -> Snapshot:
@@ -154,8 +160,19 @@ class Planning:
             raise refusal_of(plan.refusal, utf8)
         if plan.is_pass:
             return planned
+        self._check_reports()
         self._check_audit()
         return planned
+
+    def _check_reports(self) -> None:
+        """The server says only with ReadyForQuery what a changed DateStyle or time zone has come to, and values
+        for protected columns are read and shown by it."""
+        if self.settings.awaits_report:
+            raise Unsupported(
+                "a statement over protected columns follows a change of client_encoding, DateStyle, IntervalStyle"
+                " or TimeZone in one pipeline",
+                hint="Send a Sync in between.",
+            )
 
     def _check_audit(self) -> None:
         if not self.runtime.audit.is_writable:
@@ -229,15 +246,17 @@ class Planning:
         portal.effect_values = effect_values(plan.effects, inputs)
         if statement.rendered is None:
             return portal, None
+        self._check_reports()
         self._check_audit()  # it may have been prepared while all was well
+        portal.level, portal.values = self.settings.level, self.settings.values()
         sealer = Sealer(self.keys, self.tenants(), inputs)
         filled = yield from sealer.fill(statement.planned.plan, range(len(statement.planned.plan.slots)))
         portal.grant = sealer.tenants.grant(plan, inputs)
         portal.tenant = sealer.tenants.current
         portal.n_sealed = sum(sealer.n_sealed.values())
         portal.key_ids = frozenset(sealer.key_ids)
-        self._count_sealed(sealer)
-        return portal, _server_bind(statement, message, formats, filled)
+        self.records.sealed(sealer)
+        return portal, server_bind(statement, message, formats, filled)
 
     def direct_portal(self, statement: Statement, body: bytes) -> Portal | None:
         """The portal of a Bind that leaves as it came, from what the statement's Binds have in common; None where
@@ -259,6 +278,7 @@ class Planning:
         formats = bind_result_formats(body)
         name = body[: body.index(b"\0")]
         portal = Portal(name, statement, formats, grant=standing.grant, tenant=standing.tenant)
+        portal.level, portal.values = self.settings.level, self.settings.values()
         if formats in standing.openers:
             portal.opener = standing.openers[formats]
         elif (plan := statement.plan) is not None and has_sealed_result(plan):
@@ -274,10 +294,6 @@ class Planning:
         inputs = Inputs(self.settings.values(), statement.planned.constants)
         grant = tenants.grant(plan, inputs)
         return Standing(self.settings.version, self.snapshot, now_s + STANDING_S, grant, tenants.current)
-
-    def _count_sealed(self, sealer: Sealer) -> None:
-        for label, count in sealer.n_sealed.items():
-            self.runtime.counters.count_sealed(label, count)
 
     def _check_count(self, statement: Statement, message: Bind) -> None:
         if statement.rendered is None:
@@ -311,6 +327,10 @@ class Planning:
         plan = portal.statement.plan
         if plan is None:
             return None
+        if plan.kind is Kind.PLANNED:
+            self._check_since_bind(portal)
+        elif plan.effects:
+            self._check_collision(portal.statement.planned.plan)
         execution = Execution(plan, portal.statement.planned, plan.effects, portal.effect_values, portal.grant)
         execution.tenant = portal.tenant
         execution.start_s = time.time()
@@ -322,6 +342,20 @@ class Planning:
         execution.key_ids.update(portal.key_ids)
         portal.n_sealed = 0
         return execution
+
+    def _check_since_bind(self, portal: Portal) -> None:
+        """Values are shown under the Execute's settings; what was sealed at the Bind holds for its tenant."""
+        self._check_reports()
+        settings, values = self.settings, self.settings.values()
+        if portal.values is not values and portal.values != values:
+            portal.opener = None
+            portal.values = values
+        if portal.level is not settings.level and portal.level is not None:
+            if has_other_tenant(self.snapshot.rules, portal.level, settings.level):
+                raise Unsupported(
+                    "the session's tenant has changed since the statement was bound", hint="Bind it again."
+                )
+            portal.level = settings.level
 
     def _portal_opener(self, portal: Portal, plan: StatementPlan) -> RowOpener | None:
         description = portal.statement.description
@@ -362,69 +396,13 @@ class Planning:
                 execution.tenant = tenants.current
                 execution.key_ids.update(sealer.key_ids)
                 execution.n_sealed = sum(sealer.n_sealed.values())
-                self._count_sealed(sealer)
+                self.records.sealed(sealer)
             tenants = tenants.after(statement.effects, execution.effect_values)
         if plan.is_pass:
             return text, None
         text.rendered = render(planned, [texts.get(n, b"NULL") for n in range(len(plan.slots))])
         self.owns_planned = True
         return text, self.encode(text.rendered.text)
-
-    # --- what completed ------------------------------------------------------------------------------
-
-    def apply_effects(self, execution: Execution, tag: bytes) -> None:
-        """The statement completed with this tag."""
-        for effect, value in zip(execution.effects, execution.effect_values or (None,) * 99, strict=False):
-            kind = effect.kind
-            if kind is EffectKind.COMMIT and tag == b"ROLLBACK":
-                self.settings.rollback()
-            elif kind in CATALOG_EFFECTS:
-                self._state.has_run_ddl = True
-                self.settings.apply(effect, None)
-            elif kind is EffectKind.PREPARE:
-                self._prepare_by_sql(effect.name)
-            elif kind is EffectKind.DEALLOCATE:
-                self._deallocate(effect.name)
-            elif kind is EffectKind.CLOSE:
-                self._close(effect.name)
-            else:
-                if kind is EffectKind.DISCARD_ALL:
-                    self._deallocate("")
-                self.settings.apply(effect, None if value is None else value.decode("utf-8", "replace"))
-
-    def _prepare_by_sql(self, name: str) -> None:
-        empty = Planned(Plan(()), b"", ())
-        made = Statement(
-            Parse(name.encode(), b"", ()), empty, self.env(), is_described=True, is_prepared_by_sql=True
-        )
-        self._state.statements[name.encode()] = made
-
-    def _deallocate(self, name: str) -> None:
-        statements = self._state.statements
-        if name:
-            statements.pop(name.encode(), None)
-        else:
-            for known in [n for n in statements if n]:
-                del statements[known]
-
-    def _close(self, name: str) -> None:
-        if name:
-            self._state.portals.pop(name.encode(), None)
-        else:
-            self._state.portals.clear()
-
-    def ready(self, status: int) -> None:
-        """ReadyForQuery: an implicit transaction has ended, one way or the other."""
-        if status == IDLE:
-            if self.settings.is_dirty:
-                if self._state.has_failed:
-                    self.settings.rollback()
-                else:
-                    self.settings.commit()
-            if self._state.has_run_ddl:
-                self._state.has_run_ddl = False
-                self._state.is_catalog_stale = True
-        self._state.has_failed = False
 
     # --- the catalog ---------------------------------------------------------------------------------
 
@@ -457,80 +435,6 @@ class Planning:
 
         return error_response(error, encode)
 
-    def record_refusal(self, error: PgsealError) -> int:
-        """Counts and audits a refusal; its number names it in the server's log."""
-        self._n_refusals += 1
-        counters = self.runtime.counters
-        counters.count_refusal(error.sqlstate)
-        counters.statements[Verdict.REFUSED] += 1
-        columns = (error.column,) if error.column else ()
-        denied = isinstance(error, NotAllowed)
-        outcome = Outcome.DENIED if denied else Outcome.REFUSED
-        if error.sqlstate.startswith("PS"):
-            self._event("", columns, outcome, error.sqlstate)
-        return self._n_refusals
-
-    def finish(self, execution: Execution, outcome: Outcome, sqlstate: str = "") -> None:
-        """One Execute or sub-statement ended."""
-        n_opened = self._count_opened(execution)
-        if execution.plan.kind is not Kind.PLANNED:
-            self.runtime.counters.n_irrelevant += 1
-            return
-        self.runtime.counters.statements[Verdict.PLANNED] += 1
-        columns = self.runtime.fingerprints.columns(execution.plan)
-        self._event(execution.plan.tag, columns, outcome, sqlstate, execution, n_opened)
-
-    def _count_opened(self, execution: Execution) -> int:
-        opener = execution.opener
-        if opener is None:
-            return 0
-        n_opened = 0
-        for column in opener.columns:
-            self.runtime.counters.count_opened(column.column.rule.label, column.n_opened)
-            n_opened += column.n_opened
-            column.n_opened = 0
-            execution.key_ids.update(column.used)
-            column.used.clear()
-            column.last = None
-        return n_opened
-
-    def _event(
-        self,
-        tag: str,
-        columns: tuple[str, ...],
-        outcome: Outcome,
-        sqlstate: str,
-        execution: Execution | None = None,
-        n_opened: int = 0,
-    ) -> None:
-        now = time.time()
-        self._out.events.append(
-            StatementEvent(
-                time_s=now,
-                session=self.client.session_id,
-                tenant=execution.tenant if execution is not None else None,
-                user=self.client.user,
-                application=self.settings.get("application_name") or "",
-                client_address=self.client.address,
-                correlation_id=correlation_of(execution.planned.text) if execution is not None else "",
-                fingerprint=self._fingerprint(execution),
-                tag=tag,
-                columns=columns,
-                n_cells_sealed=execution.n_sealed if execution is not None else 0,
-                n_cells_opened=n_opened,
-                n_rows=execution.n_rows if execution is not None else 0,
-                key_ids=tuple(sorted(execution.key_ids)) if execution is not None else (),
-                outcome=outcome,
-                sqlstate=sqlstate,
-                duration_s=now - execution.start_s if execution is not None and execution.start_s else 0.0,
-            )
-        )
-
-    def _fingerprint(self, execution: Execution | None) -> str:
-        if execution is None:
-            return ""
-        return self.runtime.fingerprints.of(execution.planned, self.runtime.fingerprint_key)
-
 
 def _is_timeless(plan: Plan) -> bool:
     """True where an older catalog gives the same plan: nothing watched is named, or only the session changes.
@@ -546,46 +450,3 @@ def refusal_of(error: PgsealError, text: bytes) -> PgsealError:
     if raised.position is not None:
         raised.character = len(text[: raised.position].decode("utf-8", "replace")) + 1
     return raised
-
-
-def correlation_of(text: bytes) -> str:
-    """The traceparent that sqlcommenter wrote into a statement; empty where there is none."""
-    found = _TRACEPARENT.search(text)
-    return found.group(1).decode("ascii") if found is not None else ""
-
-
-def has_parameter(expr: Expr | None) -> bool:
-    """The value of the expression changes with each Bind."""
-    match expr:
-        case Param():
-            return True
-        case Cast(arg):
-            return has_parameter(arg)
-        case Call(_, args) | ArrayOf(args):
-            return any(map(has_parameter, args))
-        case _:
-            return False
-
-
-def effect_values(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[bytes | None, ...]:
-    """The value of each SET among the effects, as text; None: DEFAULT, or not a SET."""
-    values: list[bytes | None] = []
-    for effect in effects:
-        value = evaluate(effect.value, inputs) if effect.value is not None else None
-        values.append(None if value is None else value.content)
-    return tuple(values)
-
-
-def _server_bind(
-    statement: Statement, message: Bind, formats: tuple[int, ...], filled: dict[int, Filled]
-) -> bytes:
-    values: list[bytes | None] = []
-    codes: list[int] = []
-    for parameter in statement.planned.plan.server_params:
-        if parameter.client is not None:
-            values.append(message.values[parameter.client])
-            codes.append(formats[parameter.client])
-        elif parameter.slot is not None:
-            values.append(filled[parameter.slot].binary)
-            codes.append(filled[parameter.slot].code)
-    return build_bind(Bind(message.portal, message.statement, tuple(codes), values, message.result_formats))

@@ -47,7 +47,8 @@ class Results:
     @property
     def is_dirty(self) -> bool:
         """The open transaction has changed a tracked setting or the catalog."""
-        return self._planning.settings.is_dirty
+        settings = self._planning.settings
+        return settings.is_dirty or settings.awaits_report
 
     def has_passed(self, message: bytes) -> bool:
         """This RowDescription was looked at under the present catalog."""
@@ -236,11 +237,11 @@ class Results:
         if execution is None:
             return ()
         if kind == b.COMMAND_COMPLETE:
-            self._planning.apply_effects(execution, body[:-1])
+            self._planning.effects.apply(execution, body[:-1])
         if execution.has_effects:
             execution.has_effects = False
             self._state.n_pending_effects -= 1
-        self._planning.finish(execution, Outcome.OK)
+        self._planning.records.finish(execution, Outcome.OK)
         return execution.plan.notices if kind == b.COMMAND_COMPLETE else ()
 
     def failed(self, head: Entry, body: bytes) -> None:
@@ -248,20 +249,20 @@ class Results:
         execution = head.execution if head.text is None else head.text.current
         if execution is not None:
             code = next((v for c, v in b.parse_error_fields(body) if c == ord("C")), b"")
-            self._planning.finish(execution, Outcome.FAILED, code.decode("ascii", "replace"))
+            self._planning.records.finish(execution, Outcome.FAILED, code.decode("ascii", "replace"))
         if head.text is not None and head.text.has_effects:
             head.text.has_effects = False
             self._state.n_pending_effects -= 1
 
     def skipped(self, entry: Entry) -> None:
         if entry.execution is not None:
-            self._planning.finish(entry.execution, Outcome.SKIPPED)
+            self._planning.records.finish(entry.execution, Outcome.SKIPPED)
 
     def ready(self, head: Entry, status: int) -> None:
         if head.text is not None and head.text.has_effects:
             head.text.has_effects = False
             self._state.n_pending_effects -= 1
-        self._planning.ready(status)
+        self._planning.effects.ready(status)
 
     def is_write(self, head: Entry) -> bool:
         """The head's statement, or another of its text, may have changed something."""

@@ -16,13 +16,27 @@ from proxy.keys.material import KeyNeed, KeyView, LeaseNeed, TokenKey
 from proxy.rules import ColumnRule, Compare, Mode, Scope, Storage
 from proxy.session.cells import Missing
 from proxy.session.interface import Need
+from proxy.session.statements import Statement
 from proxy.session.tenancy import SessionTenants
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.plan import Plan, Slot, StatementPlan, Use
 from proxy.values import arrays
 from proxy.values.coerce import deterministic
-from proxy.values.constants import Inputs, Value, assign_value, comparable_value, elements, evaluate
+from proxy.values.constants import (
+    ArrayOf,
+    Call,
+    Cast,
+    Expr,
+    Inputs,
+    Param,
+    Value,
+    assign_value,
+    comparable_value,
+    elements,
+    evaluate,
+)
 from proxy.values.registry import codec
+from proxy.wire.frontend import Bind, build_bind
 
 T = TypeVar("T")
 Waits = Generator[tuple[Need, ...], None, T]  # yields what is needed first; () only gives others a turn
@@ -226,3 +240,32 @@ def _scalar(value: bytes | None, is_text: bool) -> bytes:
     if value is None:
         return b"NULL"
     return b"'" + (value if is_text else b"\\x" + value.hex().encode()) + b"'"
+
+
+def server_bind(
+    statement: Statement, message: Bind, formats: tuple[int, ...], filled: dict[int, Filled]
+) -> bytes:
+    """The Bind that leaves for the server."""
+    values: list[bytes | None] = []
+    codes: list[int] = []
+    for parameter in statement.planned.plan.server_params:
+        if parameter.client is not None:
+            values.append(message.values[parameter.client])
+            codes.append(formats[parameter.client])
+        elif parameter.slot is not None:
+            values.append(filled[parameter.slot].binary)
+            codes.append(filled[parameter.slot].code)
+    return build_bind(Bind(message.portal, message.statement, tuple(codes), values, message.result_formats))
+
+
+def has_parameter(expr: Expr | None) -> bool:
+    """The value of the expression changes with each Bind."""
+    match expr:
+        case Param():
+            return True
+        case Cast(arg):
+            return has_parameter(arg)
+        case Call(_, args) | ArrayOf(args):
+            return any(map(has_parameter, args))
+        case _:
+            return False

@@ -34,6 +34,10 @@ OF_VALUES: Final = {
     "bytea_output": "bytea_output",
     "extra_float_digits": "extra_float_digits",
 }
+# What the server tells of only with ReadyForQuery: until then a change is known, but not what it came to.
+TOLD_LATE: Final = ("client_encoding", "datestyle", "intervalstyle", "timezone")
+# What the model knows as exactly as the server's report, which may be older.
+MODELLED: Final = ("search_path", "standard_conforming_strings")
 NO_OVERLAY: Final = Overlay()
 DEFAULT_PATH: Final = '"$user", public'
 
@@ -65,12 +69,18 @@ class SessionSettings:
         self._reported: dict[str, str] = {}
         self._values: tuple[int, Settings] | None = None
         self.version = 0
+        self.awaits_report = False  # a setting of TOLD_LATE has changed since the last ReadyForQuery
 
     # --- what others read -------------------------------------------------------------------------
 
     def get(self, name: str) -> str | None:
         """The value of a tracked setting (any case), or None where it was never set."""
         return self._level.get(name.lower())
+
+    @property
+    def level(self) -> Level:
+        """Everything tracked, as it is now."""
+        return self._level
 
     @property
     def overlay(self) -> Overlay:
@@ -125,6 +135,19 @@ class SessionSettings:
         self._reported[name] = value
         self.version += 1
 
+    def ready(self) -> None:
+        """ReadyForQuery: the server has told of every change before it."""
+        self.awaits_report = False
+
+    def _compare(self, before: Level) -> None:
+        """Tracked values may have changed since `before`: reports that are older no longer count."""
+        after = self._level
+        if any(before.get(name) != after.get(name) for name in TOLD_LATE):
+            self.awaits_report = True
+        for name in MODELLED:
+            if before.get(name) != after.get(name):
+                self._reported.pop(name, None)
+
     def load(self, found: Mapping[str, str], current_user: str) -> None:
         """The server's own answer to the probe after log-in."""
         self._defaults.update({k.lower(): v for k, v in found.items()})
@@ -137,6 +160,12 @@ class SessionSettings:
     def apply(self, effect: Effect, value: str | None) -> None:
         """The statement with this effect completed; `value` is the evaluated value of a SET."""
         self.version += 1
+        before = self._level
+        self._apply(effect, value)
+        if self._level is not before:
+            self._compare(before)
+
+    def _apply(self, effect: Effect, value: str | None) -> None:
         kind = effect.kind
         if kind is EffectKind.SET:
             self._set(effect.name.lower(), value, is_local=effect.is_local)
@@ -166,16 +195,20 @@ class SessionSettings:
 
     def commit(self) -> None:
         """The transaction ended well: local values and the overlay go, session values stay."""
-        if self._level.local or self._level.overlay.relations:
-            self._level = replace(self._level, local={}, overlay=Overlay())
+        before = self._level
+        if before.local or before.overlay.relations:
+            self._level = replace(before, local={}, overlay=Overlay())
+            self._compare(before)
             self.version += 1
         self._base = self._level
         self._savepoints.clear()
 
     def rollback(self) -> None:
         """The transaction ended badly: everything is as at its begin."""
-        if self._level is not self._base:
+        before = self._level
+        if before is not self._base:
             self._level = self._base
+            self._compare(before)
             self.version += 1
         self._savepoints.clear()
 

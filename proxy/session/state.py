@@ -118,6 +118,18 @@ class Entry:
     is_plain: bool = False  # shared: a reply of the right kind passes without a look
 
 
+# Shared entries: they say only what was asked.
+BIND: Final = Entry(Asked.BIND, is_plain=True)
+EXECUTE: Final = Entry(Asked.EXECUTE, is_plain=True)
+CLOSE: Final = Entry(Asked.CLOSE, is_plain=True)
+SYNC: Final = Entry(Asked.SYNC, is_plain=True)
+MAYBE_SYNC: Final = Entry(Asked.SYNC, is_maybe=True)
+QUERY: Final = Entry(Asked.QUERY, is_plain=True)
+FUNCTION_CALL: Final = Entry(Asked.FUNCTION_CALL, is_plain=True)
+DESCRIBE_STATEMENT: Final = Entry(Asked.DESCRIBE_STATEMENT, is_plain=True)
+DESCRIBE_PORTAL: Final = Entry(Asked.DESCRIBE_PORTAL, is_plain=True)
+
+
 class Phase(Enum):
     """What the client's bytes mean."""
 

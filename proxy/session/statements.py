@@ -16,7 +16,9 @@ from proxy.wire.frontend import Parse
 
 if TYPE_CHECKING:
     from proxy.session.cells import RowOpener
+    from proxy.session.settings import Level
     from proxy.sql.rewrite import Rendered
+    from proxy.values.base import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class Portal:
     opener: RowOpener | None = None
     n_sealed: int = 0
     key_ids: frozenset[int] = frozenset()
+    level: Level | None = None  # the session's settings at its Bind (of a planned statement)
+    values: Settings | None = None
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from proxy.errors import NotAllowed, PgsealError, TenantUnknown
 from proxy.rules import RoleRule, Ruleset, TenantFrom, TenantRule
 from proxy.session.runtime import Client
+from proxy.session.settings import Level
 from proxy.session.statements import ReadGrant
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.plan import Effect, EffectKind, StatementPlan, TenantOf
@@ -145,6 +146,11 @@ def tenant_of(tenant: TenantOf, inputs: Inputs) -> str | None:
     if kind is None:
         raise TenantUnknown("the tenant column has a type that identifies no tenant")
     return canonical_tenant(assign_value(value, kind, inputs.settings))
+
+
+def has_other_tenant(rules: Ruleset, before: Level, after: Level) -> bool:
+    """A setting that gives a tenant has another value."""
+    return any(before.get(name) != after.get(name) for name in _setting_names(rules))
 
 
 def _setting_names(rules: Ruleset) -> set[str]:

@@ -1,0 +1,93 @@
+"""What completed commands do to a session: settings, transactions, prepared statements, the catalog.
+
+Takes hold at CommandComplete, by the tag the server gave, never by what was asked alone.
+One reason to change: a command with an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.session.settings import SessionSettings
+from proxy.session.state import State
+from proxy.session.statements import Execution, Statement
+from proxy.sql.plan import Effect, EffectKind, Env, Plan, Planned
+from proxy.values.constants import Inputs, evaluate
+from proxy.wire.frontend import Parse
+
+IDLE: Final = ord("I")
+CATALOG_EFFECTS: Final = frozenset({EffectKind.DDL, EffectKind.OVERLAY})
+
+
+class Effects:
+    """Owned by one session. `env` gives what planning depends on at this moment."""
+
+    def __init__(self, state: State, settings: SessionSettings, env: Callable[[], Env]) -> None:
+        self._state = state
+        self._settings = settings
+        self._env = env
+
+    def apply(self, execution: Execution, tag: bytes) -> None:
+        """The statement completed with this tag."""
+        for effect, value in zip(execution.effects, execution.effect_values or (None,) * 99, strict=False):
+            kind = effect.kind
+            if kind is EffectKind.COMMIT and tag == b"ROLLBACK":
+                self._settings.rollback()
+            elif kind in CATALOG_EFFECTS:
+                self._state.has_run_ddl = True
+                self._settings.apply(effect, None)
+            elif kind is EffectKind.PREPARE:
+                self._prepare_by_sql(effect.name)
+            elif kind is EffectKind.DEALLOCATE:
+                self._deallocate(effect.name)
+            elif kind is EffectKind.CLOSE:
+                self._close(effect.name)
+            else:
+                if kind is EffectKind.DISCARD_ALL:
+                    self._deallocate("")
+                self._settings.apply(effect, None if value is None else value.decode("utf-8", "replace"))
+
+    def _prepare_by_sql(self, name: str) -> None:
+        empty = Planned(Plan(()), b"", ())
+        made = Statement(
+            Parse(name.encode(), b"", ()), empty, self._env(), is_described=True, is_prepared_by_sql=True
+        )
+        self._state.statements[name.encode()] = made
+
+    def _deallocate(self, name: str) -> None:
+        statements = self._state.statements
+        if name:
+            statements.pop(name.encode(), None)
+        else:
+            for known in [n for n in statements if n]:
+                del statements[known]
+
+    def _close(self, name: str) -> None:
+        if name:
+            self._state.portals.pop(name.encode(), None)
+        else:
+            self._state.portals.clear()
+
+    def ready(self, status: int) -> None:
+        """ReadyForQuery: an implicit transaction has ended, one way or the other."""
+        if status == IDLE:
+            if self._settings.is_dirty:
+                if self._state.has_failed:
+                    self._settings.rollback()
+                else:
+                    self._settings.commit()
+            if self._state.has_run_ddl:
+                self._state.has_run_ddl = False
+                self._state.is_catalog_stale = True
+        self._state.has_failed = False
+        self._settings.ready()
+
+
+def effect_values(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[bytes | None, ...]:
+    """The value of each SET among the effects, as text; None: DEFAULT, or not a SET."""
+    values: list[bytes | None] = []
+    for effect in effects:
+        value = evaluate(effect.value, inputs) if effect.value is not None else None
+        values.append(None if value is None else value.content)
+    return tuple(values)

@@ -1,0 +1,273 @@
+"""The client's extended query messages: Parse, Bind, Describe, Execute, Close, Sync, Flush.
+
+No handler changes anything before it is sure to go through, since a message that must wait is tried again.
+Source: PostgreSQL manual, "Extended Query". One reason to change: what one of these messages means to pgseal.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import PgsealError, ProtocolViolation
+from proxy.session.sender import FORWARD, HOLD, REPLACED, Done, Sender
+from proxy.session.state import (
+    BIND,
+    CLOSE,
+    DESCRIBE_PORTAL,
+    DESCRIBE_STATEMENT,
+    EXECUTE,
+    MAYBE_SYNC,
+    SYNC,
+    Action,
+    Asked,
+    Entry,
+    Phase,
+    State,
+)
+from proxy.session.statements import Portal, Statement
+from proxy.wire import frontend as f
+
+if TYPE_CHECKING:
+    from proxy.session.planning import Planning
+
+PRIVATE_PREFIX: Final = b"__pgseal_"
+
+
+class Extended:
+    """Handlers of one session; each gets the buffer with the message's start and end."""
+
+    def __init__(self, state: State, planning: Planning, sender: Sender) -> None:
+        self._state = state
+        self._planning = planning
+        self._sender = sender
+        self._counters = planning.runtime.counters
+
+    def parse(self, buffer: bytes, start: int, end: int) -> Done:
+        state = self._state
+        if state.is_skipping:
+            return REPLACED
+        if state.n_pending_effects:
+            return self._sender.wait()
+        try:
+            message = f.parse_parse(buffer[start + 5 : end])
+        except ProtocolViolation:  # the server says so in its own words
+            state.queue.append(Entry(Asked.PARSE))
+            return FORWARD
+        if message.name.startswith(PRIVATE_PREFIX):
+            return self._sender.reject_extended(_reserved())
+        try:
+            statement = self._sender.finished(lambda: self._planning.statement(message))
+        except PgsealError as error:
+            if not message.name:
+                self._sender.put(f.build_close_statement(b""), Entry(Asked.CLOSE, Action.SKIP))
+            return self._sender.reject_extended(error)
+        return HOLD if statement is None else self._register(statement)
+
+    def _register(self, statement: Statement) -> Done:
+        state = self._state
+        previous = state.statements.get(statement.name) if statement.name else None
+        entry = Entry(Asked.PARSE, statement=statement, previous_statement=previous)
+        if previous is None:
+            state.statements[statement.name] = statement
+        else:  # the server will refuse the name (42P05), or, if it has lost the old one, say that it took the new
+            previous.is_being_replaced = True
+        if statement.rendered is None:
+            state.queue.append(entry)
+            return FORWARD
+        self._sender.put(f.build_parse(self._planning.server_parse(statement)), entry)
+        if statement.description is None:
+            self._ask_description(statement)
+        return REPLACED
+
+    def _ask_description(self, statement: Statement) -> None:
+        statement.is_describe_asked = True
+        entry = Entry(Asked.DESCRIBE_STATEMENT, Action.SKIP, statement=statement)
+        self._sender.put(f.build_describe_statement(statement.name), entry)
+
+    def bind(self, buffer: bytes, start: int, end: int) -> Done:
+        state = self._state
+        if state.is_skipping:
+            return REPLACED
+        names = f.bind_names(buffer, start + 5, end)
+        if names is None:
+            state.queue.append(BIND)
+            return FORWARD
+        portal_name, statement_name = names
+        if portal_name.startswith(PRIVATE_PREFIX):  # else a stand-in's Execute could find something to run
+            return self._sender.reject_extended(_reserved())
+        if state.n_pending_effects:
+            return self._sender.wait()
+        statement = state.statements.get(statement_name)
+        if statement is None:
+            return self._bind_unknown(portal_name, statement_name)
+        if statement.is_being_replaced:
+            return self._sender.wait()
+        if statement.is_plain:
+            return self._bind_pass(portal_name, statement)
+        return self._bind_planned(buffer[start + 5 : end], statement)
+
+    def _bind_unknown(self, portal_name: bytes, statement_name: bytes) -> Done:
+        """No statement of this name that pgseal knows: the server says so, and gets no value to keep."""
+        if not self._planning.owns_planned:
+            self._forget_portal(portal_name, BIND)
+            return FORWARD
+        message = f.build_bind(f.Bind(portal_name, statement_name, (), (), ()))
+        self._sender.put(message, BIND)
+        return REPLACED
+
+    def _forget_portal(self, name: bytes, entry: Entry) -> None:
+        previous = self._state.portals.pop(name, None)
+        if previous is not None:
+            entry = Entry(Asked.BIND, previous_portal=previous)
+        self._state.queue.append(entry)
+
+    def _bind_pass(self, portal_name: bytes, statement: Statement) -> Done:
+        state = self._state
+        if statement.env is not self._planning.env():
+            try:
+                self._sender.finished(lambda: self._planning.replan(statement))
+            except PgsealError as error:
+                return self._sender.reject_extended(error)
+            if self._sender.job is not None:
+                return HOLD
+        if statement.is_described:
+            if state.portals:
+                self._forget_portal(portal_name, BIND)
+            else:
+                state.queue.append(BIND)
+            return FORWARD
+        previous = state.portals.get(portal_name)
+        portal = Portal(portal_name, statement, batch=state.n_asked_ready + 1)
+        state.portals[portal_name] = portal
+        state.queue.append(Entry(Asked.BIND, portal=portal, previous_portal=previous))
+        return FORWARD
+
+    def _bind_planned(self, body: bytes, statement: Statement) -> Done:
+        if statement.refusal is not None:
+            return self._sender.reject_extended(copy(statement.refusal))
+        if statement.rendered is not None and statement.description is None:
+            if not statement.is_describe_asked:
+                self._ask_description(statement)
+            return self._sender.wait()
+        try:
+            if statement.is_direct and self._sender.job is None:
+                direct = self._planning.direct_portal(statement, body)
+                if direct is not None:
+                    self._bind_portal(direct)
+                    return FORWARD
+            made = self._sender.finished(lambda: self._planning.bind(statement, f.parse_bind(body)))
+        except PgsealError as error:
+            return self._sender.reject_extended(error)
+        if made is None:
+            return HOLD
+        portal, server_message = made
+        if server_message is None:
+            self._bind_portal(portal)
+            return FORWARD
+        self._sender.pending.append(server_message)
+        self._bind_portal(portal)
+        return REPLACED
+
+    def _bind_portal(self, portal: Portal) -> None:
+        state = self._state
+        previous = state.portals.get(portal.name)
+        portal.batch = state.n_asked_ready + 1
+        state.portals[portal.name] = portal
+        state.queue.append(Entry(Asked.BIND, portal=portal, previous_portal=previous))
+
+    def describe(self, buffer: bytes, start: int, end: int) -> Done:
+        state = self._state
+        if state.is_skipping:
+            return REPLACED
+        kind = buffer[start + 5 : start + 6]
+        name = buffer[start + 6 : end - 1]
+        if kind == b"S":
+            statement = state.statements.get(name)
+            if statement is None:
+                state.queue.append(DESCRIBE_STATEMENT)
+            else:
+                statement.is_describe_asked = True
+                state.queue.append(Entry(Asked.DESCRIBE_STATEMENT, statement=statement))
+            return FORWARD
+        portal = state.portals.get(name)
+        if portal is None:
+            state.queue.append(DESCRIBE_PORTAL)
+        else:
+            portal.statement.is_describe_asked = True
+            state.queue.append(Entry(Asked.DESCRIBE_PORTAL, portal=portal, statement=portal.statement))
+        return FORWARD
+
+    def execute(self, buffer: bytes, start: int, end: int) -> Done:
+        state = self._state
+        if state.is_skipping:
+            return REPLACED
+        portal = None
+        if state.portals:
+            name = buffer[start + 5 : end - 5]
+            portal = state.portals.get(name)
+            if portal is not None and state.n_pending_effects and not portal.statement.is_pass:
+                return self._sender.wait()
+        state.n_executes += 1
+        if portal is None:
+            self._counters.n_irrelevant += 1
+            state.queue.append(EXECUTE)
+            return FORWARD
+        return self._execute_watched(buffer[start:end], portal)
+
+    def _execute_watched(self, message: bytes, portal: Portal) -> Done:
+        state = self._state
+        try:
+            execution = self._planning.execution(portal)
+        except PgsealError as error:
+            return self._sender.reject_extended(error)
+        entry = Entry(Asked.EXECUTE, statement=portal.statement, portal=portal, execution=execution)
+        if execution is not None and execution.effects and self._sender.is_env_changing(execution.effects):
+            execution.has_effects = True
+            state.n_pending_effects += 1
+        plan = portal.statement.plan
+        entry.awaits_copy = plan is not None and plan.is_copy_in
+        statement = portal.statement
+        if statement.is_pass and not (statement.is_described or statement.is_describe_asked):
+            statement.is_describe_asked = True
+            describe = Entry(Asked.DESCRIBE_PORTAL, Action.SKIP, statement=statement)
+            self._sender.put(f.build_describe_portal(portal.name), describe)
+        self._sender.put(message, entry)
+        return REPLACED
+
+    def close(self, buffer: bytes, start: int, end: int) -> Done:
+        state = self._state
+        if state.is_skipping:
+            return REPLACED
+        name = buffer[start + 6 : end - 1]
+        if buffer[start + 5] == ord("S"):
+            closed = state.statements.pop(name, None)
+            if closed is not None:
+                state.queue.append(Entry(Asked.CLOSE, previous_statement=closed))
+                return FORWARD
+        else:
+            portal = state.portals.pop(name, None)
+            if portal is not None:
+                state.queue.append(Entry(Asked.CLOSE, previous_portal=portal))
+                return FORWARD
+        state.queue.append(CLOSE)
+        return FORWARD
+
+    def sync(self, buffer: bytes, start: int, end: int) -> Done:
+        state = self._state
+        if state.phase is Phase.COPY_IN:
+            state.queue.append(MAYBE_SYNC)  # ignored, unless the copy has failed before it was read
+            return FORWARD
+        state.is_skipping = False
+        if self._sender.awaits_copy():
+            return HOLD
+        state.n_asked_ready += 1
+        state.queue.append(SYNC)
+        return FORWARD
+
+    def flush(self, buffer: bytes, start: int, end: int) -> Done:
+        return REPLACED if self._state.is_skipping else FORWARD
+
+
+def _reserved() -> ProtocolViolation:
+    return ProtocolViolation("names that begin with __pgseal_ are reserved")

@@ -25,7 +25,7 @@ from proxy.sql.parse import Node, Statement, bodies, calls, marks, parse, relati
 from proxy.sql.plan import Effect, EffectKind, Env, Kind, Overlay, Plan, StatementPlan
 from proxy.sql.settings import own_schema, set_config_effects
 from proxy.sql.template import Template, template
-from proxy.sql.watch import OWN_SCHEMA, RUNNERS, SEED, Watch, begins_plainly
+from proxy.sql.watch import OWN_SCHEMA, RUNNERS, SEED, SETTINGS_VIEW, Watch, begins_plainly
 
 PASS: Final = Plan(())
 MAX_TOKENS: Final = 100_000
@@ -156,8 +156,12 @@ def _planned(text: bytes, begun: Begun, ask: Ask) -> Outcome:
         if not ask.watch.may_name(text):
             return _PASSED  # a syntax error, or too deep: the server's to say
         raise
-    if draft.is_extended and len(statements) > 1:
-        return _PASSED  # 42601 on every server
+    if draft.is_extended and len(statements) > 1:  # 42601 on every server, which would write the text to its log
+        if not ask.watch.names(text, tokens):
+            return _PASSED
+        raise Unsupported(
+            "Several statements in one Parse name something protected.", hint="Parse each by itself."
+        )
     plans = _statements(statements, draft, ask.watch)
     if all(plan.kind is Kind.PASS for plan in plans):
         plan = Plan(plans)
@@ -182,8 +186,14 @@ _SHIFTS: Final = frozenset(
 )
 
 
+# What it means is known only from the server's report, which comes behind the whole text; and the search path.
+_SHIFTING_SETTINGS: Final = frozenset(
+    {"search_path", "client_encoding", "names", "datestyle", "intervalstyle", "timezone"}
+)
+
+
 def _is_shift(effect: Effect) -> bool:
-    return effect.kind in _SHIFTS or (effect.kind is EffectKind.SET and effect.name == "search_path")
+    return effect.kind in _SHIFTS or (effect.kind is EffectKind.SET and effect.name in _SHIFTING_SETTINGS)
 
 
 def _statements(statements: tuple[Statement, ...], draft: Draft, watch: Watch) -> tuple[StatementPlan, ...]:
@@ -283,6 +293,7 @@ def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> Stateme
         return replace(passing, effects=set_config_effects(statement.name, statement.tree, found, draft))
     check_names(found, draft.env)
     _check_calls(found)
+    _check_settings(statement, names)
     effects = set_config_effects(statement.name, statement.tree, found, draft)
     if not names - _ALWAYS:
         return replace(passing, effects=effects)
@@ -300,6 +311,16 @@ def _check_calls(found: list[Node]) -> None:
             raise Unsupported(
                 f"{function}() runs SQL that pgseal does not see.", hint="Send that SQL itself, as a statement."
             )
+
+
+def _check_settings(statement: Statement, names: frozenset[bytes]) -> None:
+    """UPDATE pg_settings is a SET that no plan sees, also inside WITH."""
+    if SETTINGS_VIEW.encode() not in names and _ESCAPED not in names:
+        return
+    for body in bodies({statement.name: statement.tree}):
+        target = body["UpdateStmt"]["relation"] if "UpdateStmt" in body else {}
+        if target.get("relname") == SETTINGS_VIEW and target.get("schemaname", "pg_catalog") == "pg_catalog":
+            raise Unsupported("UPDATE of pg_settings sets what pgseal must know.", hint="Use SET.")
 
 
 def _check_later(found: list[Node], env: Env) -> None:

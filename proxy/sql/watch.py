@@ -48,7 +48,8 @@ RUNNERS: Final = frozenset(
     }
 )
 SET_CONFIG: Final = "set_config"
-SEED: Final = RUNNERS | {SET_CONFIG, OWN_SCHEMA}
+SETTINGS_VIEW: Final = "pg_settings"  # an UPDATE of it is a SET
+SEED: Final = RUNNERS | {SET_CONFIG, SETTINGS_VIEW, OWN_SCHEMA}
 
 _PLANNABLE: Final = frozenset({b"select", b"insert", b"update", b"delete", b"values", b"table", b"with"})
 _HEAD: Final = re.compile(

@@ -141,7 +141,7 @@ def test_asynchronous_messages_never_take_an_entry() -> None:
 def test_function_call_is_answered_like_a_query() -> None:
     """V and Z end a FunctionCall; an error too."""
     talk = Talk()
-    talk.client(function_call(894), function_call(895))
+    talk.client(function_call(952), function_call(953))
     talk.server(one("FunctionCallResponse", value=b"x"), ready(), error("42883"), ready())
     assert talk.to_client() == "V ZI E[42883] ZI"
 

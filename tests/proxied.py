@@ -51,7 +51,7 @@ class AnyDatabase(Databases):
 
     async def open(self, login: Login) -> ClientConnection:
         name = login.database
-        if name not in self.by_name and "no such" not in name:
+        if name not in self.by_name:
             place = replace(self._place, database=name)
             self.by_name[name] = Database(replace(self._rules, database=name), place, self._common)
         return await super().open(login)

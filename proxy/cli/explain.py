@@ -73,8 +73,8 @@ def _rules(installation: Installation, database: str | None) -> Ruleset:
 async def ask(installation: Installation, rules: Ruleset, question: Question) -> dict[str, Any]:
     """The plan in words, as `sql.explain` tells it."""
     async with connected(installation.target(rules.database)) as connection:
-        checked = schema_check.refusing(rules, await schema_check.check(connection, rules))
-        snapshot = await read_snapshot(connection, checked, 1)
+        report = await schema_check.check(connection, rules)
+        snapshot = await read_snapshot(connection, schema_check.refusing(rules, report), report, 1)
     env = Env(
         snapshot=snapshot,
         catalog_epoch=snapshot.epoch,

@@ -27,12 +27,13 @@ from proxy.errors import ConnectionFailure, InternalError, PgsealError, SchemaMi
 from proxy.keys.keyring import Keyring
 from proxy.keys.material import ActiveKeyNeed, KeyIdNeed, KeyNeed, LeaseNeed
 from proxy.metrics import Counters
+from proxy.net.absent import Absent
 from proxy.net.news import News
 from proxy.net.server import Login
 from proxy.rules import Ruleset
 from proxy.rules_lock import Lock
 from proxy.service import catalog_reader, schema_check
-from proxy.service.connection import Connection, ServiceConnection, ServiceTarget
+from proxy.service.connection import Connection, DatabaseMissing, ServiceConnection, ServiceTarget
 from proxy.service.findings import Report
 from proxy.service.lock_reader import locked_relations, lowered
 from proxy.session.connection import Session, Splice
@@ -147,7 +148,7 @@ class Database:
         mark = await catalog_reader.fingerprint(connection)
         report = await schema_check.check(connection, rules)
         checked = schema_check.refusing(rules, report)
-        snapshot = await catalog_reader.read_snapshot(connection, checked, next(self._shared.epochs))
+        snapshot = await catalog_reader.read_snapshot(connection, checked, report, next(self._shared.epochs))
         lock = self._shared.locks.get(rules.database)
         if lock is not None:
             changed = lowered(lock, await locked_relations(connection, snapshot))
@@ -225,10 +226,10 @@ class Databases:
         if database is None:
             self.without_rules.add(login.database)
             return Splice()
-        await database.load()
-        self._is_change_due |= self._news.is_new()
-        if self._is_change_due and await database.poll():
-            self._is_change_due = False
+        try:
+            await self._freshen(database)
+        except DatabaseMissing:
+            return Absent()
         client = Client(
             user=login.user,
             database=login.database,
@@ -237,6 +238,13 @@ class Databases:
             parameters=dict(login.parameters),
         )
         return Session(client, database, max_message=self._shared.max_message)
+
+    async def _freshen(self, database: Database) -> None:
+        """A snapshot is there, with what clients' DDL changed."""
+        await database.load()
+        self._is_change_due |= self._news.is_new()
+        if self._is_change_due and await database.poll():
+            self._is_change_due = False
 
     def closed(self, connection: ClientConnection) -> None:
         self._shared.counters.n_connections_closed += 1

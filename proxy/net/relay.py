@@ -271,7 +271,7 @@ class Relay:
         if not self._has_client_ended or self._is_busy or self._is_held or self._is_closed:
             return
         if self._server.transport.can_write_eof():
-            self._server.transport.write_eof()
+            _end_writing(self._server.transport)
         else:
             self._close(Close.GRACEFUL)
 
@@ -334,8 +334,16 @@ def close_gently(transport: asyncio.Transport, has_peer_ended: bool) -> None:
     if has_peer_ended or not transport.can_write_eof():
         close(transport)
     elif not transport.is_closing():
-        transport.write_eof()
+        _end_writing(transport)
         _linger(transport, _MUCH)
+
+
+def _end_writing(transport: asyncio.Transport) -> None:
+    """A half-close. asyncio's own loop raises (ENOTCONN) where the peer is gone already; uvloop does not."""
+    try:
+        transport.write_eof()
+    except OSError:
+        transport.abort()
 
 
 def close(transport: asyncio.Transport) -> None:

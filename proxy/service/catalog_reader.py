@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from proxy.rules import Ruleset, Storage, TableRule, Through
 from proxy.service import catalog_queries as queries
-from proxy.service import schema_check
 from proxy.service.catalog_views import Traced, trace
 from proxy.service.connection import Connection
+from proxy.service.findings import Report
 from proxy.sql.catalog import Column, Name, Relation, Snapshot
 from proxy.sql.ddl_columns import relation_with
 from proxy.sql.guard import guard_name
@@ -54,9 +54,8 @@ async def fingerprint(connection: Connection) -> str:
     return str(await connection.fetchval(queries.FINGERPRINT))
 
 
-async def read_snapshot(connection: Connection, rules: Ruleset, epoch: int) -> Snapshot:
-    """The catalog of the connection's database under `rules`."""
-    report = await schema_check.check(connection, rules)
+async def read_snapshot(connection: Connection, rules: Ruleset, report: Report, epoch: int) -> Snapshot:
+    """The catalog of the connection's database under `rules`; `report` is their check against it."""
     refused = {**report.refused(), **rules.refused}
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute("SELECT pg_catalog.set_config('search_path', '', true)")

@@ -32,6 +32,10 @@ else:
     Connection = asyncpg.Connection
 
 
+class DatabaseMissing(ConnectionFailure):
+    """The server is there and says that it has no such database (3D000)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceTarget:
     """Where and as whom pgseal logs in. `database` replaces the database of the DSN, so that one service log-in
@@ -94,7 +98,8 @@ async def connect(target: ServiceTarget) -> Connection:
             server_settings=settings,
         )
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        raise ConnectionFailure(
+        is_missing = isinstance(error, asyncpg.InvalidCatalogNameError)
+        raise (DatabaseMissing if is_missing else ConnectionFailure)(
             f"pgseal's own log-in to {target.place} failed: {reason_of(error)}",
             hint="check `service` (or the DSN given), its password file and the server's pg_hba.conf",
         ) from None
@@ -169,6 +174,8 @@ class ServiceConnection:
             )
         try:
             self._connection = await connect(self._target)
+        except DatabaseMissing:
+            raise  # the server need not be spared
         except ConnectionFailure:
             self._wait_s = min(max(self._wait_s * 2, self._first_wait_s), self._longest_wait_s)
             self._not_before_s = asyncio.get_running_loop().time() + self._wait_s

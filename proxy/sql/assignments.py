@@ -219,7 +219,8 @@ def row_of_outputs(ctx: Inference, into: Written, names: list[str], outputs: Out
     direct = output.value.direct
     if direct is not None and direct.column is not None:
         logical = registry.type_from_oid(column.type_oid)
-        is_kept = direct.cast is None or (logical is not None and is_same_type(direct.cast, logical))
+        cast = direct.cast
+        is_kept = cast is None or (logical is not None and is_same_type(cast, logical) and cast.typmod == -1)
         source = direct.column.values if is_kept else None
     if source is not None:
         return Row(None, rows=_values_tenants(ctx, source, column), why=_NO_CONSTANT)

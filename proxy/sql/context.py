@@ -17,6 +17,7 @@ from proxy.sql.plan import Edit
 from proxy.sql.scopes import Column, Item, Origin, Scope
 from proxy.sql.spans import Node, NoSpan, Spans
 from proxy.sql.types import Because, Leaf, LeafKind, Value, Var
+from proxy.values.base import LogicalType
 
 _SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 
@@ -29,6 +30,7 @@ class Output:
     value: Value
     values: tuple[int, int] | None = None
     has_alias: bool = False
+    target: Node | None = None  # the item of the SELECT list
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +39,15 @@ class Outputs:
 
     columns: list[Output]
     is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shed:
+    """A cast (the body of its node) around branches, which are in `value`."""
+
+    value: Value
+    type: LogicalType
+    node: Node
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +69,8 @@ class Inference:
     unresolved: list[tuple[str, int]] = field(default_factory=list)
     sealed_names: set[str] = field(default_factory=set)
     written: list[SealedColumn] = field(default_factory=list)  # columns assigned, also by a DEFAULT
+    titles: list[tuple[Var, int, str]] = field(default_factory=list)  # names to keep, behind which token
+    sheds: list[Shed] = field(default_factory=list)  # casts that go if what they are around is sealed
     rows: list[list[list[Node]]] = field(default_factory=list)  # the VALUES lists met, by their number
     is_protected: bool = False  # a relation with sealed columns is named
 

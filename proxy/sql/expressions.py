@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proxy.errors import Unsupported
+from proxy.sql.casts import cast
 from proxy.sql.comparisons import (
     EQUALITY,
     any_of,
@@ -19,10 +20,9 @@ from proxy.sql.comparisons import (
     compare_nodes,
     in_list,
     nullif,
-    widen,
 )
 from proxy.sql.context import Inference
-from proxy.sql.literals import names_of, system_name
+from proxy.sql.literals import CONSTANTS, names_of, system_name
 from proxy.sql.scopes import Found, Row, Scope, resolve
 from proxy.sql.spans import Node
 from proxy.sql.types import (
@@ -32,7 +32,6 @@ from proxy.sql.types import (
     LeafKind,
     Value,
     Var,
-    is_same_type,
     make_plain,
     plain,
     unify,
@@ -41,9 +40,6 @@ from proxy.sql.watch import RUNNERS, SET_CONFIG
 
 COUNTS: Final = frozenset({"count"})
 PASSES: Final = {"lag": (0, 2), "lead": (0, 2), "first_value": (0,), "last_value": (0,), "nth_value": (0,)}
-_CONSTANTS: Final = frozenset(
-    {"A_Const", "ParamRef", "TypeCast", "FuncCall", "A_Expr", "CoalesceExpr", "A_ArrayExpr"}
-)
 _KIND_WORDS: Final = {
     "AEXPR_LIKE": "LIKE",
     "AEXPR_ILIKE": "ILIKE",
@@ -58,7 +54,7 @@ _KIND_WORDS: Final = {
 def infer(ctx: Inference, node: Node, scope: Scope) -> Value:
     """The encryption type of an expression."""
     kind, body = next(iter(node.items()))
-    if kind in _CONSTANTS:
+    if kind in CONSTANTS:
         literal = ctx.literals.read(node)
         if literal is not None:
             return ctx.constant_value(node, literal)
@@ -246,28 +242,6 @@ def _case(ctx: Inference, body: Node, scope: Scope) -> Value:
     return _joined(ctx, results, scope, "CASE", location)
 
 
-def _cast(ctx: Inference, body: Node, scope: Scope) -> Value:
-    """A cast of a sealed column to its own type is taken away, also one of a column of constants (VALUES) that
-    may turn out to be sealed; any other makes what is in it plain."""
-    location = body.get("location", 0)
-    value = infer(ctx, body["arg"], scope)
-    found = ctx.literals.type_of(body["typeName"])
-    root, leaf = value.var.find(), value.direct
-    if leaf is not None and found is not None and not found[1] and root.plain is None:
-        logical = found[0]
-        if root.sealed is not None:
-            own = root.sealed.rule.type
-            is_same = is_same_type(logical, own) and logical.typmod in (-1, own.typmod)
-        else:
-            is_same = logical.typmod == -1 and leaf.cast is None
-            leaf.cast = logical
-        if is_same:
-            widen(ctx, leaf, {"TypeCast": body})
-            return value
-    make_plain(value, Because("a cast", location if location >= 0 else None, APPLICATION))
-    return plain(location=max(location, 0))
-
-
 # --- subqueries, functions ---------------------------------------------------------------------------
 
 
@@ -387,7 +361,7 @@ HANDLERS: Final[dict[str, Callable[[Inference, Node, Scope], Value]]] = {
     "NullTest": _null_test,
     "CoalesceExpr": _coalesce,
     "CaseExpr": _case,
-    "TypeCast": _cast,
+    "TypeCast": cast,
     "SubLink": _sublink,
     "FuncCall": _function,
 }

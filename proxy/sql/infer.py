@@ -15,6 +15,7 @@ from proxy.sql.context import Inference, Outputs
 from proxy.sql.draft import Draft
 from proxy.sql.expressions import infer
 from proxy.sql.literals import Literals
+from proxy.sql.outputs import keep_name
 from proxy.sql.params import finish_params
 from proxy.sql.plan import Edit, Kind, ResultColumn, StatementPlan
 from proxy.sql.resolution import Resolution
@@ -52,6 +53,8 @@ def _plan(tree: Node, draft: Draft) -> StatementPlan:
     has_rows = not is_dml or "returningClause" in body
     for output in outputs.columns:
         output.value.ask(Demand.CELL)
+        if has_rows:
+            keep_name(ctx, output)
     resolution = Resolution(ctx)
     resolution.run()
     return StatementPlan(

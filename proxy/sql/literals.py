@@ -25,6 +25,10 @@ _NUMBERS: Final = frozenset({"numeric", "float4", "float8"})
 _STRINGS: Final = frozenset({"text", "varchar"})
 _TEXT_OPERATORS: Final = frozenset({"||"})
 _SAME_FORM: Final = frozenset({"COERCE_EXPLICIT_CALL", "COERCE_SQL_SYNTAX"})
+CONSTANTS: Final = frozenset(
+    {"A_Const", "ParamRef", "TypeCast", "FuncCall", "A_Expr", "CoalesceExpr", "A_ArrayExpr"}
+)
+"""The kinds of nodes that can be constant expressions."""
 _CALL_FIELDS: Final = frozenset({"funcname", "args", "funcformat", "location"})
 
 

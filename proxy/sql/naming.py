@@ -19,10 +19,10 @@ _MIN_MAX: Final = {"IS_GREATEST": "greatest", "IS_LEAST": "least"}
 
 
 def output_name(node: Node) -> str:
-    return _strong(node) or _weak(node) or UNNAMED
+    return strong_name(node) or _weak(node) or UNNAMED
 
 
-def _strong(node: Node) -> str:
+def strong_name(node: Node) -> str:
     """A name that comes from a column, a field or a function; it also wins through a cast."""
     kind, body = next(iter(node.items()))
     match kind:
@@ -30,19 +30,19 @@ def _strong(node: Node) -> str:
             return (names_of(body["fields"]) or ("",))[-1]
         case "A_Indirection":
             fields = names_of(body["indirection"])
-            return fields[-1] if fields else _strong(body["arg"])
+            return fields[-1] if fields else strong_name(body["arg"])
         case "FuncCall":
             return (names_of(body["funcname"]) or ("",))[-1]
         case "A_Expr" if body.get("kind") == "AEXPR_NULLIF":
             return "nullif"
         case "TypeCast" | "CollateClause":
-            return _strong(body["arg"])
+            return strong_name(body["arg"])
         case "MinMaxExpr":
             return _MIN_MAX.get(body.get("op", ""), "")
         case "SubLink":
             return _sublink(body)
         case "CaseExpr":
-            return _strong(body["defresult"]) if "defresult" in body else ""
+            return strong_name(body["defresult"]) if "defresult" in body else ""
         case _:
             return _FIXED.get(kind, "")
 
@@ -66,5 +66,5 @@ def _sublink(body: Node) -> str:
             targets = body["subselect"].get("SelectStmt", {}).get("targetList", [])
             if targets:
                 target = targets[0]["ResTarget"]
-                return target.get("name") or _strong(target["val"])
+                return target.get("name") or strong_name(target["val"])
     return ""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from proxy.errors import Unsupported
 from proxy.sql import tenancy
 from proxy.sql.context import Inference, Output, Outputs
+from proxy.sql.literals import CONSTANTS
+from proxy.sql.naming import strong_name
 from proxy.sql.scopes import Column
-from proxy.sql.spans import Node
+from proxy.sql.spans import Node, NoSpan
 from proxy.sql.types import Demand
 
 
@@ -17,6 +19,8 @@ def shown_columns(ctx: Inference, outputs: Outputs, names: list[str]) -> list[Co
     """A query's columns as the query around it sees them, renamed by an alias list."""
     columns = []
     for i, output in enumerate(outputs.columns):
+        if i >= len(names):
+            keep_name(ctx, output)
         columns.append(_shown(ctx, output, names[i] if i < len(names) else output.name))
     return columns
 
@@ -31,6 +35,30 @@ def _shown(ctx: Inference, output: Output, name: str) -> Column:
     elif output.values is not None:
         column.values = output.values
     return column
+
+
+def keep_name(ctx: Inference, output: Output) -> None:
+    """A constant has the name of its type or function, which what is written in its place has not; so has a CASE
+    the name of the cast around it, which is taken away."""
+    target = output.target
+    if target is None or output.has_alias:
+        return
+    kind, body = next(iter(target["val"].items()))
+    is_cast_away = kind == "TypeCast" and any(item.node is body for item in ctx.sheds)
+    is_weak = is_cast_away and not strong_name(target["val"])
+    is_constant = kind in CONSTANTS and ctx.literals.read(target["val"]) is not None
+    if not (is_weak or is_constant):
+        return
+    try:
+        last = ctx.spans.cast_end(body) if is_cast_away else ctx.spans.of(target["val"])[1]
+        first = ctx.spans.at(target)
+        while ctx.spans.text(first) == b"(" and ctx.spans.text(last + 1) == b")":
+            if ctx.spans.partner(first) == last + 1:
+                last += 1
+            first += 1
+    except NoSpan:
+        return  # then it cannot be replaced either
+    ctx.titles.append((output.value.var, last, output.name))
 
 
 def named_output(ctx: Inference, node: Node, outputs: Outputs) -> Output | None:

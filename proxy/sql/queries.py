@@ -121,7 +121,8 @@ def target_list(ctx: Inference, targets: list[Node], scope: Scope, star: list[ra
         else:
             value = infer(ctx, body["val"], scope)
             name = body.get("name")
-            outputs.columns.append(Output(name or output_name(body["val"]), value, has_alias=name is not None))
+            output = Output(name or output_name(body["val"]), value, has_alias=name is not None, target=body)
+            outputs.columns.append(output)
     return outputs
 
 
@@ -237,5 +238,6 @@ def _merge(ctx: Inference, left: Outputs, right: Outputs, word: str, keeps_all: 
             var.is_compared = True
             var.one_form = Because(word, one.value.location, "write UNION ALL")
         leaves = one.value.leaves + other.value.leaves
-        outputs.columns.append(Output(one.name, Value(var, leaves, location=one.value.location)))
+        value = Value(var, leaves, location=one.value.location)
+        outputs.columns.append(Output(one.name, value, has_alias=one.has_alias, target=one.target))
     return outputs

@@ -12,14 +12,15 @@ from typing import Final
 
 from proxy.errors import DatatypeMismatch, NotAllowed, PgsealError, TenantUnknown, Unsupported
 from proxy.rules import Compare, Read, Storage
-from proxy.sql import tenancy
+from proxy.sql import casts, tenancy
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference
 from proxy.sql.lexer import Kind as Token
 from proxy.sql.literals import fits, is_bare, is_null, params_of, type_of_word
+from proxy.sql.outputs import quoted
 from proxy.sql.plan import Access, Edit, Slot, TenantOf, Use
 from proxy.sql.scopes import Origin
-from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, is_same_type, refused
+from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, refused
 from proxy.values.base import LogicalType
 from proxy.values.coerce import check_assignable, check_comparable
 from proxy.values.constants import Const, Expr
@@ -57,6 +58,9 @@ class Resolution:
         self._check_unresolved()
         self._check_strangers(bool(classes) or self.ctx.is_protected)
         self.edits += self.ctx.edits
+        for var, last, name in self.ctx.titles:
+            if var.find().sealed is not None:
+                self.edits.append(Edit(last + 1, last, (b" AS " + quoted(name),)))
         if self.ctx.draft.is_extended:
             self._parameters()
 
@@ -66,6 +70,7 @@ class Resolution:
         column = root.sealed
         assert column is not None
         self._check_rights(column, leaves)
+        self.edits += casts.shed(self.ctx, column, leaves)
         compares = root.is_compared or any(leaf.demand is Demand.TOKEN for leaf in leaves)
         proof = None
         if compares:
@@ -168,8 +173,6 @@ class Resolution:
             proof = tenancy.prove(self.ctx, leaf)
             if proof is not None and proof.expr is not None and proof not in self.read_tenants:
                 self.read_tenants.append(proof)
-        if leaf.cast is not None and not is_same_type(leaf.cast, column.rule.type):
-            raise refused(column, "a cast", "leave the cast away", leaf.location)
         before, after = b"", b""
         if leaf.demand is Demand.TOKEN and not is_deterministic(column):
             before, after = TOKEN_OF[column.rule.storage]

@@ -152,6 +152,11 @@ class Spans:
             raise NoSpan
         return self.before(ordinal, body["arg"]), self.type_end(ordinal + 1)
 
+    def cast_end(self, body: Node) -> int:
+        """The last token of a cast with a place of its own, whatever it is around."""
+        ordinal = self.at(body)
+        return self.partner(ordinal + 1) if self.text(ordinal) == b"cast" else self.type_end(ordinal + 1)
+
     def _prefix_cast(self, body: Node) -> Span:
         first = self.at(body["typeName"])
         last = self.of(body["arg"])[1]

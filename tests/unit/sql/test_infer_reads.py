@@ -217,7 +217,7 @@ JOINED = [
     ),
     (
         "SELECT 'x' UNION ALL SELECT ssn FROM staff",
-        "SELECT <0> UNION ALL SELECT ssn FROM staff",
+        'SELECT <0> AS "?column?" UNION ALL SELECT ssn FROM staff',
     ),
     ("SELECT COALESCE(ssn, 'none') FROM staff", "SELECT COALESCE(ssn, <0>) FROM staff"),
     (

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from proxy.embedded import FAST, EmbeddedPostgres
@@ -24,6 +25,11 @@ from tests.wire_client import Endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("PGSEAL_CACHE", str(ROOT / ".cache"))
+
+# `fast` in every run, `deep` in make fuzz (HYPOTHESIS_PROFILE); a busy machine is no failure in either
+settings.register_profile("fast", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", settings.get_profile("fast"), max_examples=3000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 _numbers = itertools.count(1)
 

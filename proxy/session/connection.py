@@ -22,6 +22,7 @@ from proxy.session.state import Action, Asked, Entry, State
 from proxy.wire.backend import error_response
 from proxy.wire.frontend import build_query
 
+IDLE = b"Z\0\0\0\5I"
 HELD_BYTES = 65536  # more than this of held client bytes, and the relay stops reading
 
 
@@ -96,22 +97,27 @@ class Session:
 class Splice:
     """A connection to a database without rules: bytes as they came, both ways."""
 
-    server_key = b""
+    server_key = b""  # a splice never asks for a cancel
 
     def __init__(self) -> None:
         self._to_server: list[bytes] = []
         self._to_client: list[bytes] = []
-        self._status = ord("I")
+        self._is_asked = False
+        self._tail = b""
 
     @property
     def is_idle(self) -> bool:
-        return True
+        """Nothing is parsed here: idle is what ends in ReadyForQuery with status I, and no question since."""
+        return not self._is_asked and self._tail == IDLE
 
     def client_data(self, chunk: bytes) -> None:
         self._to_server.append(chunk)
+        self._is_asked = True
 
     def server_data(self, chunk: bytes) -> None:
         self._to_client.append(chunk)
+        self._is_asked = False
+        self._tail = (self._tail + chunk[-len(IDLE) :])[-len(IDLE) :]
 
     def client_eof(self) -> None:
         """Nothing to do."""

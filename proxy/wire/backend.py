@@ -123,7 +123,7 @@ def error_response(error: PgsealError, encode: Callable[[str], bytes] = str.enco
     hint = error.hint
     if error.sqlstate.startswith("PS"):
         page = f"See {ERROR_PAGE}#{error.sqlstate.lower()}."
-        hint = f"{hint} {page}" if hint else page
+        hint = f"{hint.rstrip('.')}. {page}" if hint else page
     fields = [("S", error.severity), ("V", error.severity), ("C", error.sqlstate), ("M", _message(error))]
     if hint:
         fields.append(("H", hint))

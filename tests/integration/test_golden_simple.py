@@ -27,7 +27,10 @@ from tests.playbook import (
 
 pytestmark = pytest.mark.wire
 
-INT4PL = 177  # int4pl(int4, int4), fixed since the first catalogs
+# functions of fixed OID: int4pl(int4, int4),
+# lo_create(oid), lo_open(oid, int4), lowrite(int4, bytea), lo_unlink(oid)
+INT4PL, LO_CREATE, LO_OPEN, LO_WRITE, LO_UNLINK = 177, 715, 952, 955, 964
+LO = 77777
 
 
 def _int(number: int) -> bytes:
@@ -139,13 +142,16 @@ CASES: dict[str, Playbook] = {
     )
     << "E[AB123] ZI",
     "constraint_error_names_its_table": Playbook() >> query("INSERT INTO w VALUES (1, 'dup')") << "E[23505] ZI",
-    "function_call": Playbook()
-    >> function_call(INT4PL, _int(40), _int(2)) << "V ZI"
-    >> function_call(INT4PL, b"40", b"2", formats=(0,), result_format=0) << "V ZI"
-    >> query("BEGIN") << "C ZT" >> function_call(INT4PL, _int(1), _int(2)) << "V ZT" >> query("END") << "C ZI",
-    "function_call_of_the_unknown": Playbook() >> function_call(4294967290, _int(1)) << "E[42883] ZI",
-    "function_call_ends_an_open_batch": Playbook()
-    >> parse("SELECT 1") + function_call(INT4PL, _int(40), _int(2)) << {0: "1 V ZI"} >> sync() << "ZI",
+    "function_calls_of_large_objects": Playbook()
+    >> query("BEGIN") << "C ZT"
+    >> function_call(LO_CREATE, _int(LO)) << "V ZT"
+    >> function_call(LO_OPEN, str(LO).encode(), b"131072", formats=(0,), result_format=0) << "V ZT"
+    >> function_call(LO_WRITE, _int(0), b"\0\xffbytes") << "V ZT"
+    >> query("END") << "C ZI" >> function_call(LO_UNLINK, _int(LO)) << "V ZI"
+    >> function_call(LO_UNLINK, _int(LO)) << "E[42704] ZI",
+    "function_call_of_a_large_object_ends_an_open_batch": Playbook()
+    >> parse("SELECT 1") + function_call(LO_CREATE, _int(LO)) << {0: "1 V ZI"} >> sync() << "ZI"
+    >> function_call(LO_UNLINK, _int(LO)) << "V ZI",
     "large_object_by_sql": Playbook()
     >> query("BEGIN; SELECT lo_open(lo_create(0), 131072) IS NOT NULL; ROLLBACK") << "C T D C C ZI",
     # --- sql inside sql ----------------------------------------------------------------------------------
@@ -162,6 +168,34 @@ CASES: dict[str, Playbook] = {
     >> parse("SELECT id FROM t WHERE id = $1", "s") + describe_statement("s") + sync() << "1 t T ZI"
     >> query("SELECT 2") << "T D C ZI" >> bind("2", statement="s") + execute() + sync() << "2 D C ZI",
 }  # fmt: skip
+
+
+# where anything is protected, a FunctionCall of other functions is refused; elsewhere they go like this
+WITHOUT_RULES: dict[str, Playbook] = {
+    "function_call": Playbook()
+    >> function_call(INT4PL, _int(40), _int(2))
+    << "V ZI"
+    >> function_call(INT4PL, b"40", b"2", formats=(0,), result_format=0)
+    << "V ZI"
+    >> query("BEGIN")
+    << "C ZT"
+    >> function_call(INT4PL, _int(1), _int(2))
+    << "V ZT"
+    >> query("END")
+    << "C ZI",
+    "function_call_of_the_unknown": Playbook() >> function_call(4294967290, _int(1)) << "E[42883] ZI",
+    "function_call_ends_an_open_batch": Playbook()
+    >> parse("SELECT 1") + function_call(INT4PL, _int(40), _int(2))
+    << {0: "1 V ZI"}
+    >> sync()
+    << "ZI",
+}
+
+
+def test_function_call_where_anything_is_protected_is_refused(through):
+    """In its place and order; the transaction fails as it would by an error of the server's."""
+    playbook = Playbook() >> query("BEGIN") << "C ZT" >> function_call(INT4PL, _int(1), _int(2)) << "E[PS001] ZE"
+    (playbook >> query("ROLLBACK") << "C ZI").run(through)
 
 
 @pytest.mark.parametrize("chunking", CHUNKINGS)

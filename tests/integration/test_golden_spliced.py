@@ -15,6 +15,7 @@ pytestmark = pytest.mark.wire
 
 PARTS = (test_golden_simple, test_golden_extended, test_golden_copy, test_golden_lifecycle)
 CASES = {name: playbook for part in PARTS for name, playbook in part.CASES.items()}
+CASES |= test_golden_simple.WITHOUT_RULES
 
 
 @pytest.fixture(scope="module")

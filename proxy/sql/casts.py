@@ -1,5 +1,5 @@
-"""Casts around what may turn out to be sealed: taken away in the text, and applied by pgseal where they change
-a value.
+"""Casts around what may turn out to be sealed: taken away or made casts of cells in the text, and applied by
+pgseal where they change a value.
 
 A cast of a sealed column to its own type changes nothing. A cast around branches (CASE, COALESCE) or around a
 column of a VALUES list is pushed to the constants behind it, since a cell in the server's hands cannot be cast.
@@ -78,7 +78,7 @@ def shed(ctx: Inference, column: SealedColumn, leaves: list[Leaf]) -> list[Edit]
     for item in ctx.sheds:
         if item.value.var.find() is root:
             _push(column, item)
-            edits += _without(ctx, column, item)
+            edits += _retyped(ctx, column, item)
     return edits
 
 
@@ -105,7 +105,7 @@ def _push_named(column: SealedColumn, leaves: list[Leaf]) -> None:
     values = lists.pop() if len(lists) == 1 else None
     if values is None or any(leaf.cast != casts[0] for leaf in mentions):
         raise _refused(column, mentions[0])
-    constants = [leaf for leaf in leaves if leaf.row is not None and leaf.row[0] == values[0]]
+    constants = [leaf for leaf in leaves if leaf.row is not None and (leaf.row[0], leaf.place) == values]
     _wrap(column, constants, casts[0], None)
 
 
@@ -133,16 +133,12 @@ def _common(column: SealedColumn, leaves: Iterable[Leaf], common: LogicalType | 
     return known
 
 
-def _without(ctx: Inference, column: SealedColumn, item: Shed) -> list[Edit]:
-    """`x::type` becomes `x`, CAST(x AS type) becomes (x)."""
+def _retyped(ctx: Inference, column: SealedColumn, item: Shed) -> list[Edit]:
+    """A cast to the type of cells: NULLs alone would make the branches text."""
     spans = ctx.spans
     try:
-        first = spans.at(item.node)
-        if spans.text(first) == b"::":
-            return [Edit(first, spans.type_end(first + 1), ())]
-        of_type = spans.at(item.node["typeName"]) - 1
-        if spans.text(first) == b"cast" and spans.text(of_type) == b"as":
-            return [Edit(first, first, ()), Edit(of_type, spans.partner(first + 1) - 1, ())]
+        first = spans.at(item.node["typeName"])
+        return [Edit(first, spans.type_end(first), (column.rule.storage.value.encode(),))]
     except NoSpan:
         pass
     raise refused(column, "a cast whose text could not be told", "write it as value::type", item.value.location)

@@ -214,10 +214,10 @@ def _values(ctx: Inference, lists: list[Node], scope: Scope | None) -> Outputs:
 
 def _row(ctx: Inference, items: list[Node], scope: Scope, row: tuple[int, int]) -> list[Value]:
     values = [infer(ctx, item, scope) for item in items]
-    for value in values:
+    for place, value in enumerate(values):
         for leaf in value.leaves:
             if leaf.kind is LeafKind.CONSTANT and leaf.row is None:
-                leaf.row = row
+                leaf.row, leaf.place = row, place
     return values
 
 

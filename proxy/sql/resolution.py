@@ -31,6 +31,13 @@ TOKEN_OF: Final = {
 }
 
 
+def _null(column: SealedColumn, leaf: Leaf) -> bytes:
+    """NULLs alone would make the branches of a CASE or a column of VALUES text."""
+    if leaf.is_alone:
+        return b"NULL"
+    return b"NULL::" + column.rule.storage.value.encode() + (b"[]" if leaf.is_array else b"")
+
+
 @dataclass(slots=True)
 class Resolution:
     """`tokens` are the slots of parameters that were already made as tokens; they are used again."""
@@ -196,7 +203,7 @@ class Resolution:
             raise self._no_text(column, leaf)
         self._check_type(column, leaf)
         if is_null(leaf.expr):
-            self.edits.append(Edit(leaf.first, leaf.last, (b"NULL",)))
+            self.edits.append(Edit(leaf.first, leaf.last, (_null(column, leaf),)))
             return
         number = self._slot(column, leaf, proof)
         guard = next((t.guard for t in leaf.var.find().targets if t.guard is not None), None)

@@ -114,6 +114,7 @@ class Leaf:
     is_null_test: bool = False
     has_two_demands: bool = False
     row: tuple[int, int] | None = None
+    place: int = 0  # of the VALUES list's columns
     inner: tuple[int, int] = (1, 0)
     cast: LogicalType | None = None  # around a column of constants: taken away if they are sealed
     grouped: bytes | None = None  # shown beside GROUP BY of its token: any cell of the group, and this behind it

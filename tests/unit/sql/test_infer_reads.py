@@ -30,7 +30,7 @@ SAME = [
     ("SELECT (SELECT ssn FROM staff LIMIT 1), 1", "ssn,-"),
     ("SELECT ssn FROM staff UNION ALL SELECT ssn FROM staff", "ssn"),
     ("SELECT count(ssn), count(*), ssn IS NULL, secret IS NOT NULL FROM staff GROUP BY id", "-,-,-,-"),
-    ("SELECT CASE WHEN id = 1 THEN ssn END, COALESCE(ssn, NULL) FROM staff", "ssn,ssn"),
+    ("SELECT CASE WHEN id = 1 THEN ssn END, COALESCE(ssn, ssn) FROM staff", "ssn,ssn"),
     (
         "SELECT lag(ssn) OVER (ORDER BY id), nth_value(pin, 2) OVER w FROM staff WINDOW w AS (ORDER BY id)",
         "ssn,pin",

@@ -35,7 +35,7 @@ INSERTED = [
     ("INSERT INTO rls_memos DEFAULT VALUES", "INSERT INTO rls_memos DEFAULT VALUES"),
     (
         "INSERT INTO staff (ssn, level) SELECT 'x', 'y' UNION ALL SELECT 'z', NULL",
-        "INSERT INTO staff (ssn, level) SELECT <0>, <2> UNION ALL SELECT <1>, NULL",
+        "INSERT INTO staff (ssn, level) SELECT <0>, <2> UNION ALL SELECT <1>, NULL::bytea",
     ),
     (
         "INSERT INTO staff (ssn, level) SELECT * FROM (VALUES ('x', 'y')) v",
@@ -81,7 +81,7 @@ UPDATED = [
     ("UPDATE staff SET (ssn, name) = ('x', 'y')", "UPDATE staff SET (ssn, name) = (<0>, 'y')"),
     ("UPDATE staff SET (ssn, name) = ROW('x', 'y')", "UPDATE staff SET (ssn, name) = ROW(<0>, 'y')"),
     ("UPDATE staff SET (ssn, name) = (SELECT 'x', 'y')", "UPDATE staff SET (ssn, name) = (SELECT <0>, 'y')"),
-    ("UPDATE staff SET ssn = COALESCE(NULL, ssn)", "UPDATE staff SET ssn = COALESCE(NULL, ssn)"),
+    ("UPDATE staff SET ssn = COALESCE(NULL, ssn)", "UPDATE staff SET ssn = COALESCE(NULL::bytea, ssn)"),
     ("UPDATE staff SET ssn = ssn", "UPDATE staff SET ssn = ssn"),
     (
         "UPDATE staff SET ssn = CASE id WHEN 1 THEN 'a' ELSE ssn END",

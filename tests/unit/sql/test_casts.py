@@ -42,7 +42,8 @@ TAKEN_AWAY = [
     ),
     (
         "SELECT id FROM staff WHERE ssn = (CASE WHEN id = 1 THEN 'x' ELSE 'y' END)::text",
-        "SELECT id FROM staff WHERE substring(ssn from 10 for 15) = (CASE WHEN id = 1 THEN <0> ELSE <1> END)::bytea",
+        "SELECT id FROM staff WHERE substring(ssn from 10 for 15) = "
+        "(CASE WHEN id = 1 THEN <0> ELSE <1> END)::bytea",
     ),
     ("UPDATE staff SET ssn = CASE WHEN id = 1 THEN ssn ELSE 'x' END::varchar(3)", None),
     ("UPDATE staff SET ssn = CASE WHEN id = 1 THEN 'x'::text ELSE 5 END::varchar(3)", None),
@@ -50,7 +51,8 @@ TAKEN_AWAY = [
     ("SELECT COALESCE(ssn, 'none')::varchar(3) FROM staff", None),
     ("SELECT COALESCE(pin, 1)::text FROM staff", None),
     (
-        "INSERT INTO staff (ssn, level) SELECT COALESCE(v.a::varchar(2), v.b), 'x' FROM (VALUES ('a', 'b')) v(a, b)",
+        "INSERT INTO staff (ssn, level) SELECT COALESCE(v.a::varchar(2), v.b), 'x' "
+        "FROM (VALUES ('a', 'b')) v(a, b)",
         None,
     ),
     ("INSERT INTO staff (ssn, level) SELECT a::varchar(2), 'x' FROM (SELECT a FROM (VALUES ('a')) v(a)) q", None),

@@ -236,8 +236,8 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
         return plan_ddl(statement, draft, (first, last)), names
     if entry.watched is Watched.REFUSED and names:
         raise refuse(statement, _shown(names))
-    if statement.name in ("DoStmt", "CallStmt") and _names_in_code(statement, watch):
-        raise refuse(statement, "a protected relation")
+    if statement.name in ("DoStmt", "CallStmt") and (named := _named_in_code(statement, watch)) is not None:
+        raise refuse(statement, named)
     check_names(marks(statement.tree), draft.env)
     return plan_command(statement, draft), names
 
@@ -258,13 +258,10 @@ def _is_raw(env: Env) -> bool:
     return env.role.read is Read.RAW and env.role.write is Write.RAW
 
 
-def _names_in_code(statement: Statement, watch: Watch) -> bool:
-    return any(
-        watch.may_name(str(value).encode())
-        for body in bodies(statement.tree)
-        for key, value in body.items()
-        if key == "sval"
-    )
+def _named_in_code(statement: Statement, watch: Watch) -> str | None:
+    """What a string of the statement names, since it may be code."""
+    texts = (str(body["sval"]).encode() for body in bodies(statement.tree) if "sval" in body)
+    return next((watch.word_in(text) for text in texts if watch.may_name(text)), None)
 
 
 def _check_own_schema(statement: Statement, draft: Draft, span: tuple[int, int]) -> None:
@@ -334,7 +331,10 @@ def _check_later(found: list[Node], env: Env) -> None:
             hint="Create the table through pgseal under a rule of its own, then INSERT ... SELECT.",
         )
     if any("MergeStmt" in body for body in found):
-        raise Unsupported("MERGE over a protected relation is not supported.", hint="Use INSERT ... ON CONFLICT.")
+        raise Unsupported(
+            f'MERGE is not supported where it names the protected "{protected["relname"]}".',
+            hint="Use INSERT ... ON CONFLICT.",
+        )
 
 
 def _check_grammar(statement: Statement, found: list[Node], draft: Draft) -> None:

@@ -103,6 +103,11 @@ class Watch:
             return True
         return not (self._is_ascii or lowered.isascii())
 
+    def word_in(self, text: bytes) -> str:
+        """A watched word of a text that `may_name` stops, for a message."""
+        found = self._folded.intersection(_WORDS.findall(text.lower()))
+        return min(found).decode() if found else "a protected relation"
+
     def passes(self, text: bytes) -> bool:
         """The cheap test: one statement that may pass unparsed. False: look at the tokens."""
         lowered = text.lower()

@@ -35,7 +35,8 @@ def write(ctx: Inference, node: Node, scope: Scope | None) -> Outputs:
             return _delete(ctx, body, scope)
         case "MergeStmt":
             raise Unsupported(
-                "MERGE over a protected table is not supported", hint="write INSERT .. ON CONFLICT, or UPDATE"
+                f'MERGE is not supported, and "{body["relation"]["relname"]}" is beside a protected table',
+                hint="write INSERT .. ON CONFLICT, or UPDATE",
             )
         case _:
             raise Unsupported(

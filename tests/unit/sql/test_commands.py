@@ -216,3 +216,18 @@ def test_command_plain_statement_in_a_planned_text_stays_plain() -> None:
     found = plan("select 1 from visits; select id from patients")
     assert found.statements[0].kind is Kind.PASS
     assert len(found.statements) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "merge into patients p using visits v on p.id = v.id when matched then delete",
+        "do $$ begin delete from patients; end $$",
+        "do $$ begin delete from PATIENTS; end $$",
+    ],
+)
+def test_command_that_is_refused_names_the_relation(text: str) -> None:
+    """The name stands in the statement or in its code."""
+    refusal = plan(text).refusal
+    assert refusal is not None
+    assert '"patients"' in refusal.message

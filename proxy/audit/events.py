@@ -19,7 +19,7 @@ class Outcome(Enum):
     DENIED = "denied"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each statement, and freezing costs as much as all the rest
 class StatementEvent:
     """One Execute or sub-statement that touched protected columns, or one refusal. `time_s` is seconds since
     the epoch, `duration_s` from request sent to last reply; `fingerprint` is a keyed hash of the template."""

@@ -7,6 +7,7 @@ to change: what a worker is made of.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -45,6 +46,7 @@ from proxy.service.instance import Instance
 
 WATCH_S: Final = 2.0
 METRICS_S: Final = 1.0
+GC_THRESHOLD: Final = 20_000
 METRICS_FOLDER: Final = "metrics"
 _log = structlog.get_logger("pgseal.worker")
 
@@ -192,7 +194,16 @@ async def start_worker(
         if config.workers > 1:
             worker.spawn(worker.leave_metrics())
         worker.stack = stack.pop_all()
+        settle_memory()
         return worker
+
+
+def settle_memory() -> None:
+    """What is there now stays: the collector need not walk it again. Statements make garbage that counting
+    references frees, so young objects are looked through far less often than by default."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 def read_lock(installation: Installation, secrets: Instance) -> dict[str, Lock]:

@@ -189,7 +189,8 @@ class Replies:
 
     def _reply(self, kind: int, buffer: bytes, start: int, end: int) -> bytes | None:
         """None: pass the bytes. Else what to write in their place (b"": nothing)."""
-        if kind not in ASYNCHRONOUS:
+        queue = self._state.queue
+        if queue and queue[0].is_maybe and kind not in ASYNCHRONOUS:
             self._settle_maybe(kind)
         handler = self._handlers.get(kind)
         if handler is None:

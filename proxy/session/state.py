@@ -160,7 +160,11 @@ class State:
 
     def end_portals(self) -> None:
         """The transaction ended: portals bound in it are gone, those of a batch sent since are not there yet."""
-        for name in [n for n, portal in self.portals.items() if portal.batch <= self.n_ready]:
+        ended = self.n_ready
+        if all(portal.batch <= ended for portal in self.portals.values()):
+            self.portals.clear()
+            return
+        for name in [n for n, portal in self.portals.items() if portal.batch <= ended]:
             del self.portals[name]
 
     def undo(self, entry: Entry) -> None:

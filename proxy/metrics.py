@@ -92,6 +92,7 @@ class Counters:
         "kms_calls",
         "n_audit_events",
         "n_audit_lost",
+        "n_catalog_changes",
         "n_client_in",
         "n_client_out",
         "n_connections",
@@ -120,6 +121,7 @@ class Counters:
         self.n_plan_misses = 0
         self.n_audit_events = 0
         self.n_audit_lost = 0
+        self.n_catalog_changes = 0  # transactions with DDL that ended; not exported
         self.n_irrelevant = 0  # what sessions count at each statement and chunk, without a look-up
         self.n_client_in = 0
         self.n_client_out = 0

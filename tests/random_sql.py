@@ -123,6 +123,7 @@ class Writer:
                 return self._subquery(name, column, is_exists=kind == "exists")
             case "param":
                 place = self.value(column)
+                place = f"{place.partition('::')[0]}::{column.type}"  # without it PostgreSQL cannot tell
                 return f"({place} IS NULL OR {name} = {place})"
             case _:
                 return self._odd(name, column)

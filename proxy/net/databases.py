@@ -214,6 +214,7 @@ class Databases:
         self._shared = shared
         self._sessions = itertools.count(1)
         self._news = News(shared.news_folder)
+        self._n_changes_told = 0  # of `Counters.n_catalog_changes`
         self._is_change_due = False  # since the last news no catalog was found changed
         self._slow: ProcessPoolExecutor | None = None
 
@@ -242,6 +243,9 @@ class Databases:
     async def _freshen(self, database: Database) -> None:
         """A snapshot is there, with what clients' DDL changed."""
         await database.load()
+        if self._n_changes_told != self._shared.counters.n_catalog_changes:
+            self._n_changes_told = self._shared.counters.n_catalog_changes
+            self._tell_change()
         self._is_change_due |= self._news.is_new()
         if self._is_change_due and await database.poll():
             self._is_change_due = False
@@ -249,11 +253,14 @@ class Databases:
     def closed(self, connection: ClientConnection) -> None:
         self._shared.counters.n_connections_closed += 1
 
+    def _tell_change(self) -> None:
+        self._is_change_due = True
+        self._news.tell()
+
     def record(self, events: Sequence[Event]) -> None:
         self._shared.audit.write(events)
         if any(isinstance(event, StatementEvent) and event.tag.startswith(DDL_TAGS) for event in events):
-            self._is_change_due = True
-            self._news.tell()
+            self._tell_change()
 
     # --- needs
 

@@ -24,6 +24,7 @@ from proxy.wire import backend as b
 if TYPE_CHECKING:
     from proxy.session.output import Output
     from proxy.session.planning import Planning
+    from proxy.sql.catalog import SealedColumn
 
 IDLE: Final = ord("I")
 CACHED_DESCRIPTIONS: Final = 4096
@@ -121,6 +122,7 @@ class Results:
         try:
             self._check(plan, fields)
         except PgsealError as error:
+            self._state.is_catalog_stale = True  # the next statement is planned with what the catalog says now
             if head.statement is not None:
                 head.statement.refusal = error
             raise
@@ -182,7 +184,7 @@ class Results:
         snapshot = self._planning.snapshot
         for field in fields:
             if field.table_oid == 0 or snapshot.knows(field.table_oid):
-                if field.table_oid and snapshot.sealed_at(field.table_oid, field.attnum) is not None:
+                if field.table_oid and self._sealed_at(field.table_oid, field.attnum) is not None:
                     raise Unsupported(
                         "the statement returns a protected column by a way pgseal cannot follow",
                         hint="Name the protected table in the statement itself.",
@@ -195,6 +197,13 @@ class Results:
             return True
         return False
 
+    def _sealed_at(self, oid: int, attnum: int) -> SealedColumn | None:
+        """The protected column at a place of a relation, as the open transaction has made it so far."""
+        for _, relation in self._planning.settings.overlay.relations:
+            if relation is not None and relation.oid == oid:
+                return relation.sealed_at(attnum)
+        return self._planning.snapshot.sealed_at(oid, attnum)
+
     def _check(self, plan: StatementPlan, fields: Sequence[b.Field]) -> None:
         """Inference and server agree about every column, or nothing is shown."""
         results = plan.results
@@ -206,7 +215,7 @@ class Results:
             )
         snapshot = self._planning.snapshot
         for expected, found in zip(results, fields, strict=True):
-            actual = snapshot.sealed_at(found.table_oid, found.attnum) if found.table_oid else None
+            actual = self._sealed_at(found.table_oid, found.attnum) if found.table_oid else None
             sealed = expected.column
             if actual is not None and (sealed is None or sealed.rule != actual.rule):
                 raise Unsupported(
@@ -262,6 +271,8 @@ class Results:
         if head.text is not None and head.text.has_effects:
             head.text.has_effects = False
             self._state.n_pending_effects -= 1
+        if status == IDLE and self._state.has_run_ddl:
+            self._planning.runtime.counters.n_catalog_changes += 1
         self._planning.effects.ready(status)
 
     def is_write(self, head: Entry) -> bool:

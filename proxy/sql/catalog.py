@@ -54,6 +54,13 @@ class Relation:
     has_rules_or_triggers: bool = False
     unique_columns: tuple[tuple[str, ...], ...] = ()  # plain unique keys, by column names
 
+    def sealed_at(self, attnum: int) -> SealedColumn | None:
+        """The protected column of this attribute number."""
+        for column in self.columns:
+            if column.attnum == attnum:
+                return self.sealed.get(column.name)
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -68,6 +75,7 @@ class Snapshot:
     pinned: frozenset[str]  # bare names of protected tables
     watched: frozenset[bytes]  # identifier tokens (folded, cut at 63 bytes) that force planning
     watched_functions: frozenset[str] = frozenset()
+    setting_functions: frozenset[str] = frozenset()  # their code sets the search path or a tenant
     schemas: frozenset[str] = frozenset()
 
     def relation(self, path: tuple[str, ...], schema: str | None, name: str) -> Relation | None:
@@ -83,12 +91,7 @@ class Snapshot:
     def sealed_at(self, oid: int, attnum: int) -> SealedColumn | None:
         """The protected column that RowDescription's table OID and attribute number stand for."""
         relation = self.by_oid.get(oid)
-        if relation is None:
-            return None
-        for column in relation.columns:
-            if column.attnum == attnum:
-                return relation.sealed.get(column.name)
-        return None
+        return relation.sealed_at(attnum) if relation is not None else None
 
     def knows(self, oid: int) -> bool:
         return oid < 16384 or oid in self.by_oid

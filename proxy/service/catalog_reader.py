@@ -23,6 +23,7 @@ from proxy.service.findings import Report
 from proxy.sql.catalog import Column, Name, Relation, Snapshot
 from proxy.sql.ddl_columns import relation_with
 from proxy.sql.guard import guard_name
+from proxy.sql.settings import sets_tracked
 from proxy.sql.watch import OWN_SCHEMA, SEED, identifier
 
 if TYPE_CHECKING:
@@ -67,7 +68,13 @@ async def read_snapshot(connection: Connection, rules: Ruleset, report: Report, 
         schemas = frozenset(str(row[0]) for row in await connection.fetch(queries.SCHEMAS))
     empty = Snapshot(rules.database, epoch, version, rules, {}, {}, _pinned(rules), frozenset(), schemas=schemas)
     names, functions = _code(catalog, views)
-    base = replace(empty, watched_functions=frozenset(functions), watched=_watched(catalog, rules, names))
+    setting = _setting_functions(catalog)
+    base = replace(
+        empty,
+        watched_functions=frozenset(functions),
+        setting_functions=frozenset(setting),
+        watched=_watched(catalog, rules, names | setting),
+    )
     for oid in views:
         await asyncio.sleep(0)
         _trace_view(catalog, base, oid, definitions[oid])
@@ -147,6 +154,20 @@ def _mark_protected(catalog: _Catalog, refused: Mapping[Name, str]) -> None:
             if ruled and child in catalog.relations and not _has_rule(catalog, child):
                 catalog.relations[child] = _kin(catalog, catalog.relations[child], ruled)
                 changed = True
+    _refuse_ancestors(catalog)
+
+
+def _refuse_ancestors(catalog: _Catalog) -> None:
+    """A parent without a rule shows and takes the cells of its protected child as they are."""
+    pending = [oid for oid, relation in catalog.relations.items() if relation.rule is not None]
+    while pending:
+        child = catalog.relations[pending.pop()]
+        for oid in catalog.parents.get(child.oid, ()):
+            parent = catalog.relations.get(oid)
+            if parent is not None and parent.rule is None and parent.refused is None:
+                why = f"{parent.schema}.{parent.name}: is a parent of the protected {child.schema}.{child.name}; "
+                catalog.relations[oid] = replace(parent, refused=why + "give the parent the rule")
+                pending.append(oid)
 
 
 def _has_rule(catalog: _Catalog, oid: int) -> bool:
@@ -192,7 +213,7 @@ def _kin_refusal(catalog: _Catalog, child: Relation, parents: list[Relation]) ->
 
 def _views(catalog: _Catalog) -> list[int]:
     """Views and materialised views over anything protected, each behind those it looks at."""
-    protected = {oid for oid, relation in catalog.relations.items() if relation.rule is not None}
+    protected = {oid for oid, r in catalog.relations.items() if r.rule is not None or r.refused is not None}
     found: list[int] = []
     changed = True
     while changed:
@@ -244,7 +265,8 @@ def _view_refusal(catalog: _Catalog, view: Relation, traced: Traced) -> str | No
 def _code(catalog: _Catalog, views: Iterable[int]) -> tuple[set[str], set[str]]:
     """Functions that name something protected in their code, and those of them that may show or compare a
     cell: by a row type, or naming a sealed column (or *) beside the relation."""
-    protected = {oid for oid, relation in catalog.relations.items() if relation.rule is not None} | set(views)
+    ruled = {oid for oid, r in catalog.relations.items() if r.rule is not None or r.refused is not None}
+    protected = ruled | set(views)
     relations = {catalog.relations[oid].name for oid in protected}
     sealed = {name for oid in protected for name in catalog.relations[oid].sealed} | {"*"}
     lowered = {name.lower() for name in relations}
@@ -268,6 +290,18 @@ def _code(catalog: _Catalog, views: Iterable[int]) -> tuple[set[str], set[str]]:
     return watched, showing
 
 
+def _setting_functions(catalog: _Catalog) -> set[str]:
+    """Functions whose code, or that of a function it names, changes what only a statement may change."""
+    found = {str(row["name"]) for row in catalog.functions if sets_tracked(str(row["source"]), catalog.rules)}
+    sources = [(str(row["name"]), frozenset(_WORDS.findall(row["source"].lower()))) for row in catalog.functions]
+    n_known = -1
+    while n_known < len(found):
+        n_known = len(found)
+        called = {name.lower() for name in found}
+        found |= {name for name, words in sources if words & called}
+    return found
+
+
 def _watched(catalog: _Catalog, rules: Ruleset, functions: set[str]) -> frozenset[bytes]:
     """Identifier tokens that force planning; nothing where nothing is ruled."""
     if not rules.tables:
@@ -279,7 +313,11 @@ def _watched(catalog: _Catalog, rules: Ruleset, functions: set[str]) -> frozense
 
 def _watched_relations(catalog: _Catalog, functions: set[str]) -> list[Relation]:
     """Protected tables, their kin, what looks at them by view or rule, and pgseal's own relations."""
-    found = {oid for oid, r in catalog.relations.items() if r.rule is not None or r.schema == OWN_SCHEMA}
+    found = {
+        oid
+        for oid, r in catalog.relations.items()
+        if r.rule is not None or r.refused is not None or r.schema == OWN_SCHEMA
+    }
     changed = True
     while changed:
         more = {

@@ -5,6 +5,7 @@ Pure: a rule and the live table in, findings out. One reason to change: what a p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +13,7 @@ from proxy.rules import Isolation, Read, Ruleset, TableRule, TenantFrom, Through
 from proxy.service.findings import Finding, Weight, quoted, quoted_table
 from proxy.service.live_schema import LiveSchema, LiveTable
 
+_MOVES: Final = re.compile(r" ON UPDATE (?:CASCADE|SET NULL|SET DEFAULT)| ON DELETE SET DEFAULT")
 KINDS: Final = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 TENANT_TYPES: Final = frozenset({16, 18, 19, 20, 21, 23, 25, 26, 1042, 1043, 1082, 2950})
 
@@ -21,6 +23,7 @@ def check_table(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
         yield Finding(Weight.REFUSES, "not_a_table", f"is {KINDS[live.kind]}; a rule names a table")
         return
     yield from _tenant_column(rule, live)
+    yield from _moving_keys(rule, live)
     yield from _isolation(rule, live)
     yield from _bound_columns(rule, live)
     yield from _code_on_table(rule, live)
@@ -68,6 +71,21 @@ def _tenant_column(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
         ddl = f"ALTER TABLE {quoted_table(live.schema, live.name)} ALTER COLUMN {quoted(name)} SET NOT NULL"
         reason = "a tenant column that may be NULL: rows without a tenant are refused (PS002)"
         yield Finding(Weight.WARNS, "tenant_column_null", reason, name, (ddl,))
+
+
+def _moving_keys(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
+    """Foreign keys of the tenant column that would give rows to another tenant, with cells of the old one."""
+    if rule.tenant.source is not TenantFrom.COLUMN:
+        return
+    for key in live.constraints:
+        if key.kind == "f" and not key.from_other_table and rule.tenant.name in key.columns:
+            kept = _MOVES.sub("", key.definition)
+            if kept != key.definition:
+                table = quoted_table(live.schema, live.name)
+                name = quoted(key.name)
+                ddl = f"ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {kept}"
+                reason = f"foreign key {name} changes the tenant of rows and leaves their cells with the old one"
+                yield Finding(Weight.REFUSES, "tenant_moves", reason, rule.tenant.name, (ddl,))
 
 
 def _isolation(rule: TableRule, live: LiveTable) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ class Effects:
                 self._state.has_run_ddl = True
                 self._settings.apply(effect, None)
             elif kind is EffectKind.PREPARE:
-                self._prepare_by_sql(effect.name)
+                self._prepare_by_sql(effect.name, execution.planned.text)
             elif kind is EffectKind.DEALLOCATE:
                 self._deallocate(effect.name)
             elif kind is EffectKind.CLOSE:
@@ -48,11 +48,10 @@ class Effects:
                     self._deallocate("")
                 self._settings.apply(effect, None if value is None else value.decode("utf-8", "replace"))
 
-    def _prepare_by_sql(self, name: str) -> None:
+    def _prepare_by_sql(self, name: str, text: bytes) -> None:
+        """It passes; its text (UTF-8) is looked at again when the catalog or a setting is another."""
         empty = Planned(Plan(()), b"", ())
-        made = Statement(
-            Parse(name.encode(), b"", ()), empty, self._env(), is_described=True, is_prepared_by_sql=True
-        )
+        made = Statement(Parse(name.encode(), text, ()), empty, self._env(), is_prepared_by_sql=True)
         self._state.statements[name.encode()] = made
 
     def _deallocate(self, name: str) -> None:

@@ -53,7 +53,7 @@ STANDING_S: Final = 1.0
 RETRY_S: Final = 1.0  # a session asks for a fresh catalog before a PS006 at most this often
 BYTEWISE: Final = frozenset({"UTF8", "SQL_ASCII"})  # no character of several bytes contains an ASCII byte
 IDLE: Final = ord("I")
-# lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, and 64-bit ones
+# lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, 64-bit ones
 LARGE_OBJECTS: Final = frozenset(
     oid.to_bytes(4, "big") for oid in (952, 953, 954, 955, 956, 957, 958, 964, 715, 1004, 3170, 3171, 3172)
 )
@@ -181,6 +181,15 @@ class Planning:
                 hint="Free space on the audit disk; the proxy goes on by itself.",
             )
 
+    def _renew_prepared(self, plan: Plan) -> Waits[None]:
+        """SQL EXECUTE of what SQL PREPARE made under another catalog: its text may not pass any more."""
+        for effect in (e for s in plan.statements for e in s.effects):
+            found = (
+                self._state.statements.get(effect.name.encode()) if effect.kind is EffectKind.EXECUTE else None
+            )
+            if found is not None and found.is_prepared_by_sql and found.env is not self.env():
+                yield from self.replan(found)
+
     def _check_collision(self, plan: Plan) -> None:
         """SQL EXECUTE or FETCH of something planned in the protocol would show cells as they are."""
         for effect in (e for s in plan.statements for e in s.effects):
@@ -197,6 +206,7 @@ class Planning:
     def statement(self, message: Parse) -> Waits[Statement]:
         """A Parse: the statement it makes."""
         planned = yield from self._plan(message.text, message.oids)
+        yield from self._renew_prepared(planned.plan)
         self._check_collision(planned.plan)
         statement = Statement(message, planned, self.env())
         if planned.plan.is_pass:
@@ -219,7 +229,9 @@ class Planning:
     def replan(self, statement: Statement) -> Waits[None]:
         """A statement meets other settings or another catalog: same plan, or PostgreSQL's own 0A000."""
         if statement.is_prepared_by_sql:
+            yield from self._plan(self.encode(statement.message.text), None)
             statement.env = self.env()
+            statement.is_described = statement.is_describe_asked = False
             return
         planned = yield from self._plan(statement.message.text, statement.message.oids)
         if planned.plan is not statement.planned.plan and planned.plan != statement.planned.plan:
@@ -245,6 +257,7 @@ class Planning:
         portal = Portal(message.portal, statement, message.result_formats)
         portal.effect_values = effect_values(plan.effects, inputs)
         if statement.rendered is None:
+            yield from self._renew_prepared(statement.planned.plan)
             return portal, None
         self._check_reports()
         self._check_audit()  # it may have been prepared while all was well
@@ -252,6 +265,7 @@ class Planning:
         sealer = Sealer(self.keys, self.tenants(), inputs)
         filled = yield from sealer.fill(statement.planned.plan, range(len(statement.planned.plan.slots)))
         portal.grant = sealer.tenants.grant(plan, inputs)
+        _check_returning(plan, portal.grant)
         portal.tenant = sealer.tenants.current
         portal.n_sealed = sum(sealer.n_sealed.values())
         portal.key_ids = frozenset(sealer.key_ids)
@@ -293,6 +307,7 @@ class Planning:
         tenants = self.tenants()
         inputs = Inputs(self.settings.values(), statement.planned.constants)
         grant = tenants.grant(plan, inputs)
+        _check_returning(plan, grant)
         return Standing(self.settings.version, self.snapshot, now_s + STANDING_S, grant, tenants.current)
 
     def _check_count(self, statement: Statement, message: Bind) -> None:
@@ -373,6 +388,7 @@ class Planning:
         """A simple Query: what to remember of it and the server's text (None: as it came)."""
         planned = yield from self._plan(text, None)
         plan = planned.plan
+        yield from self._renew_prepared(plan)
         self._check_collision(plan)
         if plan.is_pass and not any(s.effects or s.is_copy_in for s in plan.statements):
             return None, None
@@ -393,6 +409,7 @@ class Planning:
                 filled = yield from sealer.fill(plan, slot_numbers(statement))
                 texts.update((n, literal(plan.slots[n], value)) for n, value in filled.items())
                 execution.grant = tenants.grant(statement, inputs)
+                _check_returning(statement, execution.grant)
                 execution.tenant = tenants.current
                 execution.key_ids.update(sealer.key_ids)
                 execution.n_sealed = sum(sealer.n_sealed.values())
@@ -442,6 +459,12 @@ def _is_timeless(plan: Plan) -> bool:
     return plan.is_pass and all(
         s.effects and CATALOG_EFFECTS.isdisjoint(e.kind for e in s.effects) for s in plan.statements
     )
+
+
+def _check_returning(plan: StatementPlan, grant: ReadGrant) -> None:
+    """A write that shows cells no tenant is known for is refused before it runs."""
+    if plan.is_dml and grant.error is not None and has_sealed_result(plan):
+        raise grant.error
 
 
 def refusal_of(error: PgsealError, text: bytes) -> PgsealError:

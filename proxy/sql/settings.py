@@ -40,13 +40,27 @@ _PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 _SCHEMA_WORD: Final = re.compile(rf"(?<![\w$]){OWN_SCHEMA}(?![\w$])")
 
 
-def is_tracked(name: str, rules: Ruleset) -> bool:
-    if name in TRACKED:
+_SETS: Final = re.compile(r"\b(?:re)?set\s+(?:(?:local|session)\s+)?([a-z_][\w.]*)")
+
+
+def sets_tracked(code: str, rules: Ruleset) -> bool:
+    """Code of a function or DO block that sets the search path or a tenant, of which the server tells no one."""
+    lowered = code.lower()
+    names = {"search_path", *_tenant_settings(rules)}
+    if SET_CONFIG in lowered and any(name in lowered for name in names):
         return True
-    return any(
-        table.tenant.source is TenantFrom.SETTING and table.tenant.name.lower() == name
-        for table in rules.tables.values()
-    )
+    return not names.isdisjoint(match[1] for match in _SETS.finditer(lowered))
+
+
+def _tenant_settings(rules: Ruleset) -> set[str]:
+    tenants = [table.tenant for table in rules.tables.values()]
+    if rules.tenant is not None:
+        tenants.append(rules.tenant)
+    return {tenant.name.lower() for tenant in tenants if tenant.source is TenantFrom.SETTING}
+
+
+def is_tracked(name: str, rules: Ruleset) -> bool:
+    return name in TRACKED or name in _tenant_settings(rules)
 
 
 def set_effects(tree: Node, rules: Ruleset) -> tuple[Effect, ...]:
@@ -150,13 +164,13 @@ def set_config_effects(name: str, tree: Node, found: list[Node], draft: Draft) -
             continue
         setting = _constant(call["args"][0], draft) if call.get("args") else None
         if not isinstance(setting, Const) or setting.text is None:
-            raise _unclear()
+            raise unclear()
         if is_tracked(setting.text.decode().lower(), draft.env.snapshot.rules):
-            raise _unclear()
+            raise unclear()
     return tuple(effects)
 
 
-def _unclear() -> PgsealError:
+def unclear() -> PgsealError:
     return Unsupported(
         "set_config() of a setting that pgseal tracks is called where its effect cannot be known beforehand.",
         hint="Call it as SELECT set_config('name', value, is_local) with constants or parameters.",
@@ -179,13 +193,13 @@ def _call_effects(call: Node, draft: Draft) -> tuple[Effect, ...]:
         return ()  # no such function: the server says so
     setting, value, is_local = (_constant(arg, draft) for arg in args)
     if not isinstance(setting, Const) or setting.text is None:
-        raise _unclear()
+        raise unclear()
     name = setting.text.decode().lower()
     if not is_tracked(name, draft.env.snapshot.rules):
         return ()
     local = _boolean(is_local)
     if value is None or local is None:
-        raise _unclear()
+        raise unclear()
     if isinstance(value, Const) and value.text is None:
         value = None  # set_config(name, NULL) sets the default
     return (_effect(name, value, is_local=local),)

@@ -23,7 +23,7 @@ from proxy.sql.lexer import LexError, Tokens, lex
 from proxy.sql.names import check_names, check_own_schema, is_protected, relation_of
 from proxy.sql.parse import Node, Statement, bodies, calls, marks, parse, relations, strings, too_deep
 from proxy.sql.plan import Effect, EffectKind, Env, Kind, Overlay, Plan, StatementPlan
-from proxy.sql.settings import own_schema, set_config_effects
+from proxy.sql.settings import own_schema, set_config_effects, sets_tracked, unclear
 from proxy.sql.template import Template, template
 from proxy.sql.watch import OWN_SCHEMA, RUNNERS, SEED, SETTINGS_VIEW, Watch, begins_plainly
 
@@ -238,6 +238,12 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
         raise refuse(statement, _shown(names))
     if statement.name in ("DoStmt", "CallStmt") and (named := _named_in_code(statement, watch)) is not None:
         raise refuse(statement, named)
+    if statement.name == "DoStmt" and any(
+        sets_tracked(str(body["sval"]), draft.env.snapshot.rules)
+        for body in bodies(statement.tree)
+        if "sval" in body
+    ):
+        raise unclear()
     check_names(marks(statement.tree), draft.env)
     return plan_command(statement, draft), names
 
@@ -289,7 +295,7 @@ def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> Stateme
         check_own_schema(found, draft.env)
         return replace(passing, effects=set_config_effects(statement.name, statement.tree, found, draft))
     check_names(found, draft.env)
-    _check_calls(found)
+    _check_calls(found, draft.env)
     _check_settings(statement, names)
     effects = set_config_effects(statement.name, statement.tree, found, draft)
     if not names - _ALWAYS:
@@ -302,8 +308,10 @@ def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> Stateme
     return replace(plan, effects=(*plan.effects, *effects))
 
 
-def _check_calls(found: list[Node]) -> None:
+def _check_calls(found: list[Node], env: Env) -> None:
     for function, _ in calls(found):
+        if function in env.snapshot.setting_functions:
+            raise unclear()
         if function in RUNNERS:
             raise Unsupported(
                 f"{function}() runs SQL that pgseal does not see.", hint="Send that SQL itself, as a statement."

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from proxy.session.startup_options import settings_of
 from proxy.sql.plan import Effect, EffectKind, Overlay
 from proxy.values.base import Settings
 
@@ -62,7 +63,8 @@ class SessionSettings:
 
     def __init__(self, user: str, initial: Mapping[str, str]) -> None:
         self._user = user
-        self._defaults: dict[str, str | None] = {k.lower(): v for k, v in initial.items()}
+        self._defaults: dict[str, str | None] = dict(settings_of(initial.get("options", "")))
+        self._defaults.update((k.lower(), v) for k, v in initial.items())
         self._level = Level(dict(self._defaults), {}, Overlay(), user)
         self._base = self._level  # what ROLLBACK restores
         self._savepoints: list[tuple[str, Level]] = []

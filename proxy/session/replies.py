@@ -44,6 +44,8 @@ QUIET: Final = frozenset(
 )  # fmt: skip
 ASYNCHRONOUS: Final = frozenset({b.NOTICE_RESPONSE, b.NOTIFICATION, b.PARAMETER_STATUS})
 RUNS: Final = frozenset({Asked.EXECUTE, Asked.QUERY})
+QUICK: Final = frozenset({b.BIND_COMPLETE, b.ROW_DESCRIPTION, b.COMMAND_COMPLETE})
+PASSED: Final = b""  # by identity: the reply leaves as it is
 UNSEEN: Final = frozenset({b.ROW_DESCRIPTION, b.NO_DATA, b.PARAMETER_DESCRIPTION})  # while dropping
 
 
@@ -150,6 +152,17 @@ class Replies:
                         queue.popleft()
                     position = end
                     continue
+            elif queue and kind in QUICK and not self._is_dropping:
+                shown = self._quick(kind, queue[0], buffer[position:end])
+                if shown is PASSED:
+                    position = end
+                    continue
+                if shown is not None:
+                    if run < position:
+                        to_client.append(buffer[run:position])
+                    to_client.append(shown)
+                    position = run = end
+                    continue
             replaced = self._reply(kind, buffer, position, end)
             if replaced is None:
                 position = end
@@ -169,6 +182,26 @@ class Replies:
         self._inbox.keep(buffer[position:], wanted)
         if self._state.phase is Phase.RAW and position < size:
             to_client.append(self._inbox.take())
+
+    def _quick(self, kind: int, head: Entry, message: bytes) -> bytes | None:
+        """The usual replies to a planned statement, taken in one go: PASSED, what is shown instead, or None where
+        it must be looked at in full."""
+        if head.action is not Action.FORWARD:
+            return None
+        if kind == b.BIND_COMPLETE and head.asked is Asked.BIND:
+            self._state.queue.popleft()
+            return PASSED
+        if kind == b.ROW_DESCRIPTION and head.asked is Asked.DESCRIBE_PORTAL and head.statement is not None:
+            shown = self._results.shown(head.statement, message)
+            if shown is not None:
+                self._state.queue.popleft()
+            return shown
+        execution = head.execution
+        if kind == b.COMMAND_COMPLETE and execution is not None and execution.is_simple:
+            self._state.queue.popleft()
+            self._results.ended(execution)
+            return PASSED
+        return None
 
     # --- the head of the queue -----------------------------------------------------------------------
 
@@ -350,7 +383,7 @@ class Replies:
     def _ends_quietly(self, status: int) -> bool:
         """The ReadyForQuery of a plain head changes nothing but the status."""
         state = self._state
-        if state.has_failed or state.has_run_ddl or state.portals or state.phase is Phase.COPY_IN:
+        if state.has_failed or state.has_run_ddl or state.phase is Phase.COPY_IN:
             return False
         if self._is_failing_block or self._results.is_dirty:
             return False

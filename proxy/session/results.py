@@ -17,7 +17,7 @@ from proxy.session.cells import Missing
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
-from proxy.session.statements import Description, Execution
+from proxy.session.statements import Description, Execution, Statement
 from proxy.sql.plan import Kind, ResultColumn, StatementPlan
 from proxy.wire import backend as b
 
@@ -115,9 +115,9 @@ class Results:
             return self._plain_description(head, message, out)
         statement = head.statement
         if statement is not None and head.action is not Action.SKIP:
-            cached = statement.shown.get(message)
-            if cached is not None and cached[0] == self._planning.snapshot.epoch:
-                return cached[1]
+            shown = self.shown(statement, message)
+            if shown is not None:
+                return shown
         fields = b.parse_row_description(message[5:])
         try:
             self._check(plan, fields)
@@ -233,6 +233,15 @@ class Results:
                 raise SchemaMismatch(
                     "the server returns another type than the protected column has", column=sealed.rule.label
                 )
+
+    def shown(self, statement: Statement, message: bytes) -> bytes | None:
+        """What a RowDescription of this statement became when it was checked under the present catalog."""
+        known = statement.shown.get(message)
+        return known[1] if known is not None and known[0] == self._planning.snapshot.epoch else None
+
+    def ended(self, execution: Execution) -> None:
+        """CommandComplete of an execution without effects and notices."""
+        self._planning.records.finish(execution, Outcome.OK)
 
     # --- ends ----------------------------------------------------------------------------------------
 

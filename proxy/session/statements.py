@@ -116,6 +116,11 @@ class Execution:
     key_ids: set[int] = field(default_factory=set)
     has_effects: bool = False  # counted among the pending ones
 
+    @property
+    def is_simple(self) -> bool:
+        """Its completion changes nothing and says nothing of ours."""
+        return not (self.effects or self.plan.notices or self.plan.is_copy_in)
+
 
 @dataclass(slots=True)
 class Portal:

@@ -12,8 +12,9 @@ from typing import Final
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
 from proxy.session.statements import Execution, Statement
-from proxy.sql.plan import Effect, EffectKind, Env, Plan, Planned
-from proxy.values.constants import Inputs, evaluate
+from proxy.sql.plan import NEW_CODE, Effect, EffectKind, Env, Plan, Planned
+from proxy.sql.settings import bound
+from proxy.values.constants import Expr, Inputs, evaluate
 from proxy.wire.frontend import Parse
 
 IDLE: Final = ord("I")
@@ -36,6 +37,7 @@ class Effects:
                 self._settings.rollback()
             elif kind in CATALOG_EFFECTS:
                 self._state.has_run_ddl = True
+                self._state.is_code_new = self._state.is_code_new or effect.name == NEW_CODE
                 self._settings.apply(effect, None)
             elif kind is EffectKind.PREPARE:
                 self._prepare_by_sql(effect.name, execution.planned.text)
@@ -85,8 +87,14 @@ class Effects:
 
 def effect_values(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[bytes | None, ...]:
     """The value of each SET among the effects, as text; None: DEFAULT, or not a SET."""
-    values: list[bytes | None] = []
-    for effect in effects:
-        value = evaluate(effect.value, inputs) if effect.value is not None else None
-        values.append(None if value is None else value.content)
-    return tuple(values)
+    return tuple(_content(effect.value, inputs) if effect.value is not None else None for effect in effects)
+
+
+def bound_effects(effects: tuple[Effect, ...], inputs: Inputs) -> tuple[Effect, ...]:
+    """The effects with what a set_config() took from parameters."""
+    return tuple(bound(effect, lambda expr: _content(expr, inputs)) for effect in effects)
+
+
+def _content(expr: Expr, inputs: Inputs) -> bytes | None:
+    value = evaluate(expr, inputs)
+    return None if value is None else value.content

@@ -22,7 +22,7 @@ from proxy.errors import (
     Unsupported,
 )
 from proxy.rules import Read, RoleRule
-from proxy.session.effects import CATALOG_EFFECTS, Effects, effect_values
+from proxy.session.effects import CATALOG_EFFECTS, Effects, bound_effects, effect_values
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
@@ -148,9 +148,9 @@ class Planning:
         plan = planned.plan
         if invalid is not None and not (plan.is_pass and not any(s.effects for s in plan.statements)):
             raise invalid
-        if self._state.is_catalog_stale and not _is_timeless(plan):
+        if self._state.is_catalog_stale and (self._state.is_code_new or not _is_timeless(plan)):
             yield (CatalogNeed(self.snapshot.epoch, self.snapshot.database),)
-            self._state.is_catalog_stale = False
+            self._state.is_catalog_stale = self._state.is_code_new = False
             return (yield from self._plan(text, oids))
         if plan.refusal is not None:
             if isinstance(plan.refusal, SchemaMismatch) and time.monotonic() - self._asked_s > RETRY_S:
@@ -255,7 +255,8 @@ class Planning:
         formats = expand_formats(message.formats, len(message.values))
         inputs = self._inputs(statement, message, formats)
         portal = Portal(message.portal, statement, message.result_formats)
-        portal.effect_values = effect_values(plan.effects, inputs)
+        portal.effects = bound_effects(plan.effects, inputs)
+        portal.effect_values = effect_values(portal.effects, inputs)
         if statement.rendered is None:
             yield from self._renew_prepared(statement.planned.plan)
             return portal, None
@@ -302,7 +303,7 @@ class Planning:
     def _make_standing(self, statement: Statement, now_s: float) -> Standing | None:
         plan = statement.plan
         assert plan is not None
-        if any(has_parameter(proof.expr) for proof in plan.read_tenants):
+        if any(has_parameter(proof.expr) for proof in (*plan.read_tenants, *plan.compared_tenants)):
             return None
         tenants = self.tenants()
         inputs = Inputs(self.settings.values(), statement.planned.constants)
@@ -346,7 +347,8 @@ class Planning:
             self._check_since_bind(portal)
         elif plan.effects:
             self._check_collision(portal.statement.planned.plan)
-        execution = Execution(plan, portal.statement.planned, plan.effects, portal.effect_values, portal.grant)
+        effects = portal.effects or plan.effects
+        execution = Execution(plan, portal.statement.planned, effects, portal.effect_values, portal.grant)
         execution.tenant = portal.tenant
         execution.start_s = time.time()
         if plan.kind is Kind.PLANNED and has_sealed_result(plan):

@@ -156,6 +156,7 @@ class State:
     n_pending_effects: int = 0  # in the queue: statements whose completion changes settings or catalog
     has_run_ddl: bool = False  # in the open transaction
     has_failed: bool = False  # an ErrorResponse since the last ReadyForQuery
+    is_code_new: bool = False  # own DDL made code, so that even what names nothing watched waits for that read
     is_catalog_stale: bool = False  # own DDL was committed: planning needs a catalog read after it
 
     def end_portals(self) -> None:

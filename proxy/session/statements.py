@@ -132,6 +132,7 @@ class Portal:
     batch: int = 0  # number of the ReadyForQuery that ends what it was bound in
     grant: ReadGrant = field(default_factory=ReadGrant)
     tenant: str | None = None
+    effects: tuple[Effect, ...] = ()  # the plan's, with what set_config() took from parameters
     effect_values: tuple[bytes | None, ...] = ()
     opener: RowOpener | None = None
     n_sealed: int = 0

@@ -85,6 +85,8 @@ class SessionTenants:
         """The tenants whose cells the statement may open."""
         role = self.role
         allowed = frozenset(role.tenants) if role.tenants else None
+        if allowed is not None:
+            self._check_compared(plan, inputs)
         if role.cross_tenant:
             return ReadGrant(allowed)
         columns = [a.column for a in plan.accesses if a.reads] or [a.column for a in plan.accesses]
@@ -99,6 +101,17 @@ class SessionTenants:
             return ReadGrant(frozenset(), _unknown(label))
         self.current = next(iter(found)) if len(found) == 1 else None
         return ReadGrant(found if allowed is None else found & allowed)
+
+    def _check_compared(self, plan: StatementPlan, inputs: Inputs) -> None:
+        """Which cells are equal is something to read, too. Raises NotAllowed."""
+        for access in plan.accesses:
+            tenant = self._of_session(access.column) if access.compares else None
+            if tenant is not None and not plan.compared_tenants:
+                self._check_allowed(tenant, access.column)
+        for proof in plan.compared_tenants:
+            tenant = tenant_of(proof, inputs)
+            if tenant is not None:
+                self._check_allowed(tenant, next(a.column for a in plan.accesses if a.compares))
 
     def _proven(self, plan: StatementPlan, columns: list[SealedColumn], inputs: Inputs) -> frozenset[str]:
         """The session's tenant where it has one; else those that the statement itself proves."""

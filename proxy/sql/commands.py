@@ -16,7 +16,7 @@ from typing import Final
 from proxy.errors import PgsealError, Unsupported
 from proxy.sql.draft import Draft
 from proxy.sql.parse import Node, Statement
-from proxy.sql.plan import Effect, EffectKind, Kind, StatementPlan
+from proxy.sql.plan import NEW_CODE, Effect, EffectKind, Kind, StatementPlan
 from proxy.sql.settings import set_effects
 
 
@@ -224,4 +224,5 @@ _READERS: Final[dict[str, Callable[[Node], tuple[Effect, ...]]]] = {
     "FetchStmt": _fetch,
     "ClosePortalStmt": _named(EffectKind.CLOSE, "portalname"),
     "ExplainStmt": _explain,
+    "DoStmt": lambda _: (Effect(EffectKind.DDL, NEW_CODE),),
 }

@@ -64,6 +64,7 @@ def _plan(tree: Node, draft: Draft) -> StatementPlan:
         results=_results(outputs) if has_rows else None,
         accesses=tuple(resolution.accesses.values()),
         read_tenants=tuple(resolution.read_tenants),
+        compared_tenants=tuple(resolution.compared_tenants),
         is_dml=is_dml or _has_writes(body),
         hides_detail=ctx.is_protected,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from proxy.errors import PgsealError
 from proxy.rules import RoleRule
@@ -153,6 +154,9 @@ class EffectKind(Enum):
     OVERLAY = "overlay"  # the relation this DDL makes, changes or drops
 
 
+NEW_CODE: Final = "code"  # name of a DDL effect that may make a name mean what it did not: functions, DO
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """Takes hold at the statement's CommandComplete."""
@@ -161,6 +165,8 @@ class Effect:
     name: str = ""
     value: Expr | None = None  # SET's new value; None with kind SET means DEFAULT
     is_local: bool = False
+    name_value: Expr | None = None  # set_config() of a parameter: `name` is known at Bind
+    local_value: Expr | None = None  # and so is `is_local`
     relation: tuple[tuple[str, str], Relation | None] | None = None
 
 
@@ -186,6 +192,7 @@ class StatementPlan:
     results: tuple[ResultColumn, ...] | None = None
     accesses: tuple[Access, ...] = ()
     read_tenants: tuple[TenantOf, ...] = ()  # tenants the statement itself proves for its reads
+    compared_tenants: tuple[TenantOf, ...] = ()  # tenants whose cells the statement compares
     effects: tuple[Effect, ...] = ()
     refusal: PgsealError | None = None
     is_copy_in: bool = False

@@ -9,6 +9,7 @@ One reason to change: what a plan is cached by.
 
 from __future__ import annotations
 
+import gc
 import pickle
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -236,6 +237,16 @@ def _snapshot(pickled: bytes) -> tuple[Snapshot, Watch]:
 
 def plan_slowly(job: SlowJob) -> Planned:
     """The plan of a long text. Runs in a worker process; pure."""
+    was_enabled = gc.isenabled()
+    gc.disable()  # a long text is very many objects, all of which are needed until its plan is made
+    try:
+        return _plan_slowly(job)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _plan_slowly(job: SlowJob) -> Planned:
     snapshot, watch = _snapshot(job.snapshot)
     env = Env(snapshot, *job.rest)
     if env.standard_conforming_strings and watch.passes(job.text):
@@ -259,7 +270,8 @@ def _compact(planned: Planned) -> Planned:
         for value in (slot.expr, slot.tenant.expr, *slot.bound):
             _collect(value, numbers)
     for statement in planned.plan.statements:
-        for value in (*(t.expr for t in statement.read_tenants), *(e.value for e in statement.effects)):
+        tenants = (*statement.read_tenants, *statement.compared_tenants)
+        for value in (*(t.expr for t in tenants), *(e.value for e in statement.effects)):
             _collect(value, numbers)
     constants = tuple(c if n in numbers else _UNUSED for n, c in enumerate(planned.constants))
     return Planned(planned.plan, planned.text, tokens, constants)

@@ -45,6 +45,7 @@ class Resolution:
     ctx: Inference
     accesses: dict[str, Access] = field(default_factory=dict)
     read_tenants: list[TenantOf] = field(default_factory=list)
+    compared_tenants: list[TenantOf] = field(default_factory=list)
     tokens: dict[tuple[object, ...], int] = field(default_factory=dict)
     edits: list[Edit] = field(default_factory=list)
 
@@ -83,6 +84,8 @@ class Resolution:
         if compares:
             self._check_comparable(root, column, leaves)
             proof = tenancy.require_one_tenant(self.ctx, column, leaves)
+            if proof is not None and proof.expr is not None and proof not in self.compared_tenants:
+                self.compared_tenants.append(proof)
         else:
             proof = tenancy.common_proof(self.ctx, leaves)[0]
         for target in root.targets:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,8 +89,8 @@ def postgres() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-@pytest.fixture
-def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+@contextmanager
+def new_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """A fresh empty database, dropped afterwards even while someone is connected."""
     name = f"t{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
@@ -97,6 +98,13 @@ def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     yield Database(name, postgres)
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A database of the test's own."""
+    with new_database(postgres) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -7,20 +7,15 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.conftest import Database
+from tests.proxy_process import PGSEAL, Proxy, answers, proxy_process, until
 
-PGSEAL = Path(sys.executable).with_name("pgseal")
-WAIT_S = 20.0
 RULES = """\
 version: 1
 tables:
@@ -37,98 +32,10 @@ MORE = RULES.replace(
 )
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something another process does; the test's failure when it does not."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-@dataclass(slots=True)
-class Proxy:
-    """A running `pgseal run`, its files and what it has said."""
-
-    folder: Path
-    process: subprocess.Popen[bytes]
-    database: Database
-    port: int = 0
-
-    @property
-    def said(self) -> str:
-        return (self.folder / "stderr").read_text()
-
-    @property
-    def dsn(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{self.database.name}"
-
-    def connect(self) -> psycopg.Connection:
-        return psycopg.connect(self.dsn, autocommit=True)
-
-    def write_rules(self, text: str) -> None:
-        path = self.folder / "rules" / "app.yaml"
-        path.with_suffix(".new").write_text(text)
-        path.with_suffix(".new").replace(path)
-
-    def http(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
-            return bytes(answer.read())
-
-    @property
-    def http_port(self) -> int:
-        found = re.search(r'"address": "127\.0\.0\.1:(\d+)"', self.said)
-        assert found is not None
-        return int(found[1])
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=WAIT_S)
-
-
-def installed(folder: Path, database: Database, more: str = "") -> None:
-    """An installation made by `pgseal init`."""
-    (folder / "pgseal.yaml").write_text(
-        "listen: 127.0.0.1:0\nstate: .pgseal/state\nrules: rules/\n"
-        f"server: {{port: {database.port}, tls: disable}}\n"
-        f"service: postgresql://pgseal_{database.name}@127.0.0.1:{database.port}/{database.name}\n"
-        f"kms: {{main: {{provider: local, keyfile: .pgseal/kek}}}}\nhttp: {{listen: '127.0.0.1:0'}}\n{more}"
-    )
-    command = [PGSEAL, "init", "--admin-dsn", database.dsn(), "--config", folder / "pgseal.yaml"]
-    subprocess.run(command, check=True, capture_output=True)
-    (folder / "rules" / "app.yaml").write_text(RULES)
-
-
-def started(folder: Path, database: Database) -> Proxy:
-    command = [PGSEAL, "run", "--config", folder / "pgseal.yaml"]
-    with (folder / "stderr").open("wb") as said:
-        process = subprocess.Popen(command, stderr=said, stdout=said, cwd=folder)
-    proxy = Proxy(folder, process, database)
-    until(lambda: "pgseal serves" in proxy.said or process.poll() is not None)
-    found = re.search(r"pgseal serves 127\.0\.0\.1:(\d+)", proxy.said)
-    assert found is not None, proxy.said
-    proxy.port = int(found[1])
-    until(lambda: _answers(proxy))
-    return proxy
-
-
-def _answers(proxy: Proxy) -> bool:
-    try:
-        proxy.connect().close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
 @pytest.fixture
 def proxy(tmp_path: Path, database: Database) -> Iterator[Proxy]:
-    installed(tmp_path, database)
-    found = started(tmp_path, database)
-    yield found
-    if found.process.poll() is None:
-        found.process.kill()
-        found.process.wait()
-    login = f"pgseal_{database.name}"
-    database.execute(f"DROP OWNED BY {login} CASCADE; DROP ROLE {login}")
+    with proxy_process(tmp_path, database, RULES) as found:
+        yield found
 
 
 def make_patients(proxy: Proxy) -> None:
@@ -248,7 +155,7 @@ def test_run_dead_worker_is_replaced(proxy: Proxy) -> None:
     """The supervisor starts another; clients connect again."""
     children = Path(f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    until(lambda: _answers(proxy))
+    until(lambda: answers(proxy))
     make_patients(proxy)
     assert proxy.stop() == 0
 
@@ -257,16 +164,14 @@ def test_run_taken_address_exits_2(tmp_path: Path, database: Database, proxy: Pr
     """One line that names the address."""
     config = tmp_path / "pgseal.yaml"
     config.write_text(config.read_text().replace("listen: 127.0.0.1:0", f"listen: 127.0.0.1:{database.port}", 1))
-    answer = subprocess.run([PGSEAL, "run", "--config", config], capture_output=True, text=True, timeout=WAIT_S)
+    answer = subprocess.run([PGSEAL, "run", "--config", config], capture_output=True, text=True, timeout=20)
     assert answer.returncode == 2
     assert "cannot listen" in answer.stderr
 
 
 def test_run_two_workers_add_up_in_metrics(tmp_path: Path, database: Database) -> None:
     """Connections land in either worker; the first one serves the sum, and both trails are whole."""
-    installed(tmp_path, database, more="workers: 2\n")
-    proxy = started(tmp_path, database)
-    try:
+    with proxy_process(tmp_path, database, RULES, more="workers: 2\n") as proxy:
         make_patients(proxy)
         for number in range(2, 14):
             with proxy.connect() as connection:
@@ -277,9 +182,3 @@ def test_run_two_workers_add_up_in_metrics(tmp_path: Path, database: Database) -
         verified = json.loads(subprocess.run(command, capture_output=True).stdout)
         assert verified["whole"] is True
         assert verified["writers"] == 2
-    finally:
-        if proxy.process.poll() is None:
-            proxy.process.kill()
-            proxy.process.wait()
-        login = f"pgseal_{database.name}"
-        database.execute(f"DROP OWNED BY {login} CASCADE; DROP ROLE {login}")

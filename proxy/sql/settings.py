@@ -8,7 +8,8 @@ settings are tracked, and how their new value is read from a tree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from proxy.errors import PgsealError, Unsupported
@@ -192,26 +193,39 @@ def _call_effects(call: Node, draft: Draft) -> tuple[Effect, ...]:
     if len(args) != 3:
         return ()  # no such function: the server says so
     setting, value, is_local = (_constant(arg, draft) for arg in args)
-    if not isinstance(setting, Const) or setting.text is None:
-        raise unclear()
-    name = setting.text.decode().lower()
-    if not is_tracked(name, draft.env.snapshot.rules):
+    name = setting.text.decode().lower() if isinstance(setting, Const) and setting.text is not None else ""
+    if name and not is_tracked(name, draft.env.snapshot.rules):
         return ()
-    local = _boolean(is_local)
-    if value is None or local is None:
+    local = _boolean(is_local.text) if isinstance(is_local, Const) else None
+    local_value = is_local if isinstance(is_local, Param) else None
+    if value is None or (local is None and local_value is None):
         raise unclear()
     if isinstance(value, Const) and value.text is None:
         value = None  # set_config(name, NULL) sets the default
-    return (_effect(name, value, is_local=local),)
+    if isinstance(setting, Param):
+        return (Effect(EffectKind.SET, "", value, bool(local), setting, local_value),)
+    if not name:
+        raise unclear()
+    return (replace(_effect(name, value, is_local=bool(local)), local_value=local_value),)
 
 
-def _boolean(value: Expr | None) -> bool | None:
-    if not isinstance(value, Const) or value.text is None:
-        return None
-    word = value.text.strip().lower()
-    if word in (b"t", b"true", b"on", b"yes", b"y", b"1"):
+def _boolean(text: bytes | None) -> bool | None:
+    """A boolean in text or binary; None for NULL and for what is none."""
+    word = b"" if text is None else text.strip().lower()
+    if word in (b"t", b"true", b"on", b"yes", b"y", b"1", b"\x01"):
         return True
-    return False if word in (b"f", b"false", b"off", b"no", b"n", b"0") else None
+    return False if word in (b"f", b"false", b"off", b"no", b"n", b"0", b"\x00") else None
+
+
+def bound(effect: Effect, read: Callable[[Expr], bytes | None]) -> Effect:
+    """A set_config() whose name or third argument is a parameter, now that it has a value (NULL is false)."""
+    if effect.name_value is None and effect.local_value is None:
+        return effect
+    is_local = effect.is_local if effect.local_value is None else bool(_boolean(read(effect.local_value)))
+    if effect.name_value is None:
+        return replace(effect, is_local=is_local, local_value=None)
+    name = read(effect.name_value) or b""  # the server refuses NULL
+    return _effect(name.decode("utf-8", "replace").lower(), effect.value, is_local=is_local)
 
 
 def _constant(arg: Node, draft: Draft) -> Expr | None:

@@ -60,6 +60,14 @@ K = EffectKind
         ("fetch all from c", Effect(K.FETCH, "c")),
         ("select set_config('app.tenant_id', 'h', true)", Effect(K.SET, "app.tenant_id", Const(b"h"), True)),
         ("select set_config('app.tenant_id', $1, 'f')", Effect(K.SET, "app.tenant_id", Param(0))),
+        (
+            "select set_config('search_path', 'x', $1)",
+            Effect(K.SET, "search_path", Const(b"x"), local_value=Param(0)),
+        ),
+        (
+            "select set_config($1::varchar, $2::varchar, $3::boolean)",
+            Effect(K.SET, "", Param(1), name_value=Param(0), local_value=Param(2)),
+        ),
         ("select set_config('role', 'bob', false)", Effect(K.SET_ROLE, "bob", Const(b"bob"))),
         ("drop function f()", Effect(K.DDL)),
     ],
@@ -125,7 +133,7 @@ def test_command_that_shows_no_cell_passes(text: str) -> None:
         ("set time zone interval '1' hour", "PS001"),
         ("select set_config('app.tenant_id', note, false) from visits", "PS001"),
         ("select set_config(note, 'x', false) from visits", "PS001"),
-        ("select set_config('search_path', 'x', $1)", "PS001"),
+        ("select set_config(note, 'x', $1)", "PS001"),
         ("select (select set_config('role', 'x', false))", "PS001"),
         ("select set_config('role', 'x', false) where false", "PS001"),
         ("select * from other.patients", "PS006"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import SystemRandom
 
@@ -98,7 +98,15 @@ def _run(twins: Twins, tally: Tally, statement: RandomStatement, way: Way) -> No
         _assert_same_failure(found, wanted)
         return
     tally.n_worked += 1
-    assert found.sorted() == wanted.sorted(), f"\n  proxied {found.sorted()}\n  plain   {wanted.sorted()}"
+    mine, theirs = _shown(found), _shown(wanted)
+    assert mine == theirs, f"\n  proxied {mine}\n  plain   {theirs}"
+
+
+def _shown(outcome: Outcome) -> Outcome:
+    """In one order, and without typmods: PostgreSQL drops that of some expressions where pgseal tells its own;
+    those of columns are compared by the matrix."""
+    columns = tuple((*column[:3], 0) for column in outcome.columns)
+    return replace(outcome.sorted(), columns=columns)
 
 
 def _assert_same_failure(found: Outcome, wanted: Outcome) -> None:

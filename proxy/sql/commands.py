@@ -215,6 +215,10 @@ def _fetch(tree: Node) -> tuple[Effect, ...]:
     return () if tree.get("ismove") else (Effect(EffectKind.FETCH, tree.get("portalname", "")),)
 
 
+def _new_code(tree: Node) -> tuple[Effect, ...]:
+    return (Effect(EffectKind.DDL, NEW_CODE),)
+
+
 _READERS: Final[dict[str, Callable[[Node], tuple[Effect, ...]]]] = {
     "TransactionStmt": _transaction,
     "DiscardStmt": _discard,
@@ -224,5 +228,7 @@ _READERS: Final[dict[str, Callable[[Node], tuple[Effect, ...]]]] = {
     "FetchStmt": _fetch,
     "ClosePortalStmt": _named(EffectKind.CLOSE, "portalname"),
     "ExplainStmt": _explain,
-    "DoStmt": lambda _: (Effect(EffectKind.DDL, NEW_CODE),),
+    "DoStmt": _new_code,
+    "CreateFunctionStmt": _new_code,
+    "AlterFunctionStmt": _new_code,
 }

@@ -20,10 +20,9 @@ from proxy.sql.ddl_columns import columns_of, constraint_refusal, looked_at, ref
 from proxy.sql.draft import Draft
 from proxy.sql.names import check_names, check_pin, is_protected, made_in, relation_of, resolve
 from proxy.sql.parse import Node, Statement, marks, relations, strings
-from proxy.sql.plan import NEW_CODE, Edit, Effect, EffectKind, Env, Kind, StatementPlan
+from proxy.sql.plan import Edit, Effect, EffectKind, Env, Kind, StatementPlan
 
 _CHANGED: Final = Effect(EffectKind.DDL)
-_NEW_CODE: Final = Effect(EffectKind.DDL, NEW_CODE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,7 @@ def plan_ddl(statement: Statement, draft: Draft, span: tuple[int, int]) -> State
         change = Change(edits, made)
     else:
         change = _PLANS.get(statement.name, _unknown)(statement.tree, draft)
-    changed = _NEW_CODE if statement.name in ("CreateFunctionStmt", "AlterFunctionStmt") else _CHANGED
-    effects = (changed, *(Effect(EffectKind.OVERLAY, relation=relation) for relation in change.made))
+    effects = (_CHANGED, *(Effect(EffectKind.OVERLAY, relation=relation) for relation in change.made))
     is_planned = bool(change.edits)
     return StatementPlan(
         Kind.PLANNED if is_planned else Kind.PASS,

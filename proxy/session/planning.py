@@ -27,7 +27,16 @@ from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
 from proxy.session.records import Records
-from proxy.session.sealing import Sealer, Waits, has_parameter, literal, placeholders, server_bind, slot_numbers
+from proxy.session.sealing import (
+    CELLS_A_STEP,
+    Sealer,
+    Waits,
+    has_parameter,
+    literal,
+    placeholders,
+    server_bind,
+    slot_numbers,
+)
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
 from proxy.session.statements import Execution, Portal, ReadGrant, Standing, Statement, Text
@@ -409,6 +418,8 @@ class Planning:
             if statement.kind is Kind.PLANNED:
                 sealer = Sealer(self.keys, tenants, inputs)
                 filled = yield from sealer.fill(plan, slot_numbers(statement))
+                if len(filled) > CELLS_A_STEP:
+                    yield ()
                 texts.update((n, literal(plan.slots[n], value)) for n, value in filled.items())
                 execution.grant = tenants.grant(statement, inputs)
                 _check_returning(statement, execution.grant)
@@ -419,6 +430,8 @@ class Planning:
             tenants = tenants.after(statement.effects, execution.effect_values)
         if plan.is_pass:
             return text, None
+        if len(texts) > CELLS_A_STEP:
+            yield ()
         text.rendered = render(planned, [texts.get(n, b"NULL") for n in range(len(plan.slots))])
         self.owns_planned = True
         return text, self.encode(text.rendered.text)

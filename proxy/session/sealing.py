@@ -40,7 +40,8 @@ from proxy.wire.frontend import Bind, build_bind
 
 T = TypeVar("T")
 Waits = Generator[tuple[Need, ...], None, T]  # yields what is needed first; () only gives others a turn
-CELLS_A_STEP: Final = 2000
+CELLS_A_STEP: Final = 500
+SLOTS_A_LOOK: Final = 2000  # what is looked at for keys it needs, which is cheaper
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Sealer:
     def fill(self, plan: Plan, numbers: Iterable[int]) -> Waits[dict[int, Filled]]:
         """Slot number -> its bytes. Yields what is needed first, or nothing where a step has done its share."""
         slots = {number: plan.slots[number] for number in numbers}
-        while needs := self._missing(slots.values()):
+        while needs := (yield from self._missing(slots.values())):
             yield needs
         done: dict[int, Filled] = {}
         n_left = CELLS_A_STEP
@@ -81,11 +82,13 @@ class Sealer:
                 yield ()
         return done
 
-    def _missing(self, slots: Iterable[Slot]) -> tuple[KeyNeed, ...]:
+    def _missing(self, slots: Iterable[Slot]) -> Waits[tuple[KeyNeed, ...]]:
         """Every key that will be asked for and is not there: the union over all rows and tenants."""
         needs: dict[KeyNeed, None] = {}
         seen: set[tuple[int, str, bool]] = set()
-        for slot in slots:
+        for number, slot in enumerate(slots, 1):
+            if number % SLOTS_A_LOOK == 0:
+                yield ()
             if slot.use is Use.TENANT:
                 continue
             rule = slot.column.rule

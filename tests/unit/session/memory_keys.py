@@ -50,6 +50,8 @@ class MemoryKeys:
     ready: set[KeyNeed] = field(default_factory=set)
     nonces: itertools.count[int] = field(default_factory=itertools.count)
     _ids: dict[ActiveKeyNeed, int] = field(default_factory=dict)
+    _made: dict[tuple[str, ActiveKeyNeed], ColumnKeys] = field(default_factory=dict)
+    _tokens: dict[tuple[str, ActiveKeyNeed], TokenKey] = field(default_factory=dict)
 
     def ensure(self, need: KeyNeed) -> None:
         self.ready.add(need)
@@ -68,6 +70,12 @@ class MemoryKeys:
         return need in self.ready
 
     def _columns(self, rule: ColumnRule, need: ActiveKeyNeed) -> ColumnKeys:
+        known = self._made.get((rule.label, need))
+        if known is None:
+            known = self._made[rule.label, need] = self._derived(rule, need)
+        return known
+
+    def _derived(self, rule: ColumnRule, need: ActiveKeyNeed) -> ColumnKeys:
         key_id = self.id_of(need)
         dek = sha256(repr(need).encode()).digest()
         place = Place(REALM, need.tenant, rule.context, rule.type.family, rule.label)
@@ -92,8 +100,12 @@ class MemoryKeys:
         need = index_need(rule, tenant)
         if not self._is_ready(need):
             return None
-        place = Place(REALM, need.tenant, rule.context, rule.type.family, rule.label)
-        return IndexTokens(place, sha256(repr(need).encode()).digest(), rule.compare.value)
+        known = self._tokens.get((rule.label, need))
+        if known is None:
+            place = Place(REALM, need.tenant, rule.context, rule.type.family, rule.label)
+            known = IndexTokens(place, sha256(repr(need).encode()).digest(), rule.compare.value)
+            self._tokens[rule.label, need] = known
+        return known
 
     def opening(self, rule: ColumnRule, key_id: int) -> ColumnKeys | None:
         owner = next((need for need, known in self._ids.items() if known == key_id), None)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
@@ -26,6 +27,7 @@ from tests.wire_client import Endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("PGSEAL_CACHE", str(ROOT / ".cache"))
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process of a test compiles everything anew
 
 # `fast` in every run, `deep` in make fuzz (HYPOTHESIS_PROFILE); a busy machine is no failure in either
 settings.register_profile("fast", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,6 +81,13 @@ def chosen_version() -> int | None:
     """The major version the run asks for, None for what the machine has."""
     asked = os.environ.get("PGSEAL_TEST_PG", "").strip()
     return int(asked) if asked else None
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_log() -> Iterator[None]:
+    """A command run inside a test sets the log up for that test's output only."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

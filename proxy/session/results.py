@@ -199,7 +199,7 @@ class Results:
 
     def _sealed_at(self, oid: int, attnum: int) -> SealedColumn | None:
         """The protected column at a place of a relation, as the open transaction has made it so far."""
-        for _, relation in self._planning.settings.overlay.relations:
+        for _, relation in reversed(self._planning.settings.overlay.relations):
             if relation is not None and relation.oid == oid:
                 return relation.sealed_at(attnum)
         return self._planning.snapshot.sealed_at(oid, attnum)

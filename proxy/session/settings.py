@@ -179,7 +179,7 @@ class SessionSettings:
             self._reset("")
             self._level = replace(self._level, current_user=self._user)
         elif kind is EffectKind.OVERLAY and effect.relation is not None:
-            self._level = replace(self._level, overlay=Overlay((effect.relation, *self._level.overlay.relations)))
+            self._level = replace(self._level, overlay=Overlay((*self._level.overlay.relations, effect.relation)))
         else:
             self._end_or_mark(kind, effect.name)
 

@@ -8,6 +8,7 @@ One reason to change: what a plan has to say to `session`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -23,7 +24,8 @@ from proxy.values.constants import Expr
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """Relations made, changed or dropped by this session's open transaction. None: dropped.
-    The OID of a relation made here is 0: the session learns it only from a RowDescription."""
+    The last of one name is what it is now. The OID of a relation made here is 0: the session learns it only from
+    a RowDescription."""
 
     relations: tuple[tuple[tuple[str, str], Relation | None], ...] = ()
 
@@ -225,7 +227,7 @@ class Planned:
 
     plan: Plan
     text: bytes
-    tokens: tuple[tuple[int, int], ...]
+    tokens: Sequence[tuple[int, int]]
     constants: tuple[Expr, ...] = ()
 
 

@@ -201,6 +201,25 @@ def test_composed_identifiers_and_comments_change_nothing(connection):
     assert connection.execute(query).fetchall() == [(ROWS[0]["a_text"],)]
 
 
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_ddl_right_behind_the_ddl_that_made_the_table_is_rewritten(postgres, autocommit):
+    """Each statement sees the table of the one before, in this transaction or the last, without any wait."""
+    rules = RULES[: RULES.index("tables:")] + "tables: {public.made: {columns: {a: {type: text}}}}\n"
+    with sealed_database(postgres, rules + "roles: {app: {read: plain}}\n") as sealed:
+        for turn in range(5):
+            with sealed.connect(autocommit=autocommit) as connection:
+                connection.execute("CREATE TABLE made (id int)")
+                connection.execute("ALTER TABLE made ADD COLUMN a varchar(10)")
+                connection.execute("ALTER TABLE made ALTER COLUMN a TYPE varchar(20)")
+                connection.execute("INSERT INTO made VALUES (1, %s)", (f"turn {turn}",))
+                connection.execute("ALTER TABLE made ALTER COLUMN a TYPE text")
+            with sealed.connect(autocommit=autocommit) as connection:
+                assert connection.execute("SELECT a FROM made").fetchall() == [(f"turn {turn}",)]
+            assert sealed.stored("SELECT pg_typeof(a)::text, length(a) > 37 FROM made") == [("bytea", True)]
+            with sealed.connect(autocommit=autocommit) as connection:
+                connection.execute("DROP TABLE made")
+
+
 def test_async_connections_share_the_proxy(sealed, connection):
     """Forty statements on eight connections at once, each its own row."""
     connection.execute("SELECT 1")

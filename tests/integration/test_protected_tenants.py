@@ -9,6 +9,8 @@ import asyncpg
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import create_engine, func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from tests.sealed import Sealed, sealed_database
 
@@ -235,6 +237,22 @@ def test_tenant_that_only_the_server_knows_is_not_believed(sealed):
             assert refusal(connection, "INSERT INTO notes VALUES (1, 'a')") == "PS002"
     finally:
         sealed.stored("ALTER ROLE north RESET app.tenant_id")
+
+
+def test_tenant_set_by_an_orm_holds_for_its_transaction(sealed):
+    """SQLAlchemy's func.set_config sends every argument as a parameter."""
+    engine = create_engine(sealed.dsn().replace("postgresql:", "postgresql+psycopg:"))
+    for tenant in ("north", "south"):
+        with engine.begin() as connection:
+            connection.execute(select(func.set_config("app.tenant_id", tenant, True)))
+            connection.execute(text("INSERT INTO beds (id, patient) VALUES (1, :name)"), {"name": f"in {tenant}"})
+    with engine.begin() as connection:
+        connection.execute(select(func.set_config("app.tenant_id", "south", True)))
+        assert connection.execute(text("SELECT patient FROM beds")).all() == [("in south",)]
+    with engine.begin() as connection, pytest.raises(DBAPIError) as raised:
+        connection.execute(text("INSERT INTO beds (id, patient) VALUES (2, 'whose')"))
+    assert raised.value.orig.sqlstate == "PS002"
+    engine.dispose()
 
 
 def test_tenant_of_a_setting_with_row_security_may_compare(sealed):

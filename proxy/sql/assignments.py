@@ -101,11 +101,13 @@ def check_view(into: Written) -> None:
 
 
 def assign(ctx: Inference, into: Written, name: str, node: Node, at: tuple[Scope, Row]) -> Value | None:
-    """Assign an expression to the column `name` (empty: none); None for DEFAULT."""
+    """Assign an expression to the column `name` (empty: none); None for DEFAULT, or where nothing is to do."""
     scope, row = at
     if "SetToDefault" in node:
         assign_default(ctx, into, name, node["SetToDefault"].get("location", 0), row)
         return None
+    if "A_Const" in node and name and into.sealed(name) is None:
+        return None  # stays as it is
     value = infer(ctx, node, scope)
     assign_value(ctx, into, name, value, row)
     return value

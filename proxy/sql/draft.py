@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from proxy.errors import ProgramLimitExceeded
 from proxy.sql.lexer import LITERALS, Tokens
 from proxy.sql.plan import Env, Slot
 from proxy.values.constants import Call, Expr, Lifted
+
+MAX_CELLS: Final = 65535  # of one text; as many as a statement may have parameters
 
 
 @dataclass(slots=True)
@@ -75,6 +79,11 @@ class Draft:
         return self.text[self.tokens.starts[ordinal] : self.tokens.ends[ordinal]]
 
     def add_slot(self, slot: Slot) -> int:
-        """The number of the slot, counted over the whole text."""
+        """The number of the slot, counted over the whole text. 54000 where it would be one too many."""
+        if len(self.slots) == MAX_CELLS:
+            raise ProgramLimitExceeded(
+                f"a statement gives or compares more than {MAX_CELLS} values of encrypted columns",
+                hint="send fewer rows in one statement",
+            )
         self.slots.append(slot)
         return len(self.slots) - 1

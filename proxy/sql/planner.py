@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar, assert_never
 
 from proxy.rules import RoleRule
 from proxy.sql.catalog import Snapshot
+from proxy.sql.packed import Spans
 from proxy.sql.plan import Env, NotPlanned, Overlay, Plan, Planned
 from proxy.sql.text_plan import PASS, Ask, Begun, Outcome, begin, finish, outcome_of
 from proxy.sql.watch import Watch
@@ -251,30 +252,23 @@ def _plan_slowly(job: SlowJob) -> Planned:
     env = Env(snapshot, *job.rest)
     if env.standard_conforming_strings and watch.passes(job.text):
         return Planned(PASS, job.text, ())
-    return _compact(_joined(job.text, outcome_of(job.text, Ask(env, job.param_oids, watch))))
+    outcome = outcome_of(job.text, Ask(env, job.param_oids, watch))
+    return Planned(outcome.plan, job.text, Spans.of(outcome.tokens), _needed(outcome))
 
 
 _UNUSED: Final = Const(None)
 
 
-def _compact(planned: Planned) -> Planned:
-    """The same with what no edit, slot or effect refers to left out, since a long text has very many tokens
-    and literals; ordinals and numbers stay."""
-    used = set()
-    for statement in planned.plan.statements:
-        for edit in statement.edits:
-            used |= {edit.first - 1, edit.first, edit.last, edit.last + 1}
-    tokens = tuple(span if n in used else (0, 0) for n, span in enumerate(planned.tokens))
+def _needed(outcome: Outcome) -> tuple[Const, ...]:
+    """The constants, without those that no slot or effect refers to: a long text has very many."""
     numbers: set[int] = set()
-    for slot in planned.plan.slots:
+    for slot in outcome.plan.slots:
         for value in (slot.expr, slot.tenant.expr, *slot.bound):
             _collect(value, numbers)
-    for statement in planned.plan.statements:
-        tenants = (*statement.read_tenants, *statement.compared_tenants)
-        for value in (*(t.expr for t in tenants), *(e.value for e in statement.effects)):
+    for statement in outcome.plan.statements:
+        for value in (*(t.expr for t in statement.read_tenants), *(e.value for e in statement.effects)):
             _collect(value, numbers)
-    constants = tuple(c if n in numbers else _UNUSED for n, c in enumerate(planned.constants))
-    return Planned(planned.plan, planned.text, tokens, constants)
+    return tuple(c if n in numbers else _UNUSED for n, c in enumerate(outcome.template.constants))
 
 
 def _collect(value: Expr | None, numbers: set[int]) -> None:

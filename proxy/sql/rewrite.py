@@ -9,13 +9,15 @@ One reason to change: how an edit is put into a text.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Final
 
 from proxy.errors import InternalError
 from proxy.sql.plan import Edit, Planned
 
+EDITS_A_STEP: Final = 2000
 _WORD_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$\"'") | frozenset(
     range(0x80, 0x100)
 )
@@ -23,53 +25,86 @@ _GOING_ON = frozenset({b" ", b",", b")"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """`server_start` (byte in the result) to where it came from: client bytes as they are, or an edit, all of
-    whose bytes stand for the client's byte `client_start`."""
-
-    server_start: int
-    client_start: int
-    is_copy: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Rendered:
-    """The text for the server. `to_client` maps a position in it (characters, from 1) to one in the client's."""
+    """The text for the server, and what it was made of: from these `to_client` maps a position in it
+    (characters, from 1) to one in the client's text."""
 
     text: bytes
-    source: bytes
-    pieces: tuple[_Piece, ...]
+    planned: Planned
+    slot_texts: Sequence[bytes]
 
     def to_client(self, position: int) -> int:
         """Character position from 1 in the server's text -> in the client's; inside an edit: where it begins."""
-        if position < 1 or not self.pieces:
+        if position < 1 or self.text is self.planned.text:
             return position
         prefix = self.text.decode("utf-8", "replace")[: position - 1].encode("utf-8", "replace")
-        offset = len(prefix)
-        index = max(bisect_right([piece.server_start for piece in self.pieces], offset) - 1, 0)
-        piece = self.pieces[index]
-        client = piece.client_start + (offset - piece.server_start if piece.is_copy else 0)
-        return len(self.source[: min(client, len(self.source))].decode("utf-8", "replace")) + 1
+        behind, client = len(prefix), 0
+        reached = 0
+        for start, is_copy, part in _pieces(self.planned, self.slot_texts):
+            if reached > behind:
+                break
+            client = start + (behind - reached if is_copy else 0)
+            reached += len(part)
+        source = self.planned.text
+        return len(source[: min(client, len(source))].decode("utf-8", "replace")) + 1
 
 
 def render(planned: Planned, slot_texts: Sequence[bytes]) -> Rendered:
     """The client's text with all edits of all statements; `slot_texts[n]` is what slot n is written as."""
-    edits = sorted((e for s in planned.plan.statements for e in s.edits), key=lambda e: (e.first, e.last))
-    if not edits:
-        return Rendered(planned.text, planned.text, ())
-    out = bytearray()
-    pieces: list[_Piece] = []
-    position = 0
-    for edit in edits:
+    steps = rendering(planned, slot_texts)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as done:
+        made: Rendered = done.value
+        return made
+
+
+def rendering(planned: Planned, slot_texts: Sequence[bytes]) -> Generator[tuple[()], None, Rendered]:
+    """The same, with a pause after each share of the edits."""
+    parts: list[bytes] = []
+    n_left = 2 * EDITS_A_STEP
+    for _, _, part in _pieces(planned, slot_texts):
+        parts.append(part)
+        n_left -= 1
+        if n_left == 0:
+            n_left = 2 * EDITS_A_STEP
+            yield ()
+    text = planned.text if len(parts) == 1 else b"".join(parts)
+    return Rendered(text, planned, slot_texts)
+
+
+def _pieces(planned: Planned, slot_texts: Sequence[bytes]) -> Iterator[tuple[int, bool, bytes]]:
+    """Runs of the client's text (True) and edits (False), with the client's byte where each begins. A space
+    stands where two words would become one (`SELECT'x'` -> `SELECT $1`)."""
+    text = planned.text
+    position, last = 0, b""
+    for edit in chain.from_iterable(statement.edits for statement in planned.plan.statements):
         start, end = edit_bytes(edit, planned)
         if start < position:
             raise InternalError("edits overlap")
-        _copy(out, pieces, planned.text, (position, start))
-        pieces.append(_Piece(len(out), start, False))
-        _put(out, _joined(edit, slot_texts))
+        if start > position:
+            kept = text[position:start]
+            if _joins(last, kept):
+                yield position, False, b" "
+            yield position, True, kept
+            last = kept
+        added = _joined(edit, slot_texts)
+        if added:
+            if _joins(last, added):
+                added = b" " + added
+            yield start, False, added
+            last = added
         position = end
-    _copy(out, pieces, planned.text, (position, len(planned.text)))
-    return Rendered(bytes(out), planned.text, tuple(pieces))
+    if position < len(text) or not last:
+        kept = text[position:]
+        if _joins(last, kept):
+            yield position, False, b" "
+        yield position, True, kept
+
+
+def _joins(left: bytes, right: bytes) -> bool:
+    return bool(left and right) and left[-1] in _WORD_BYTES and right[0] in _WORD_BYTES
 
 
 def edit_bytes(edit: Edit, planned: Planned) -> tuple[int, int]:
@@ -85,21 +120,8 @@ def edit_bytes(edit: Edit, planned: Planned) -> tuple[int, int]:
 
 
 def _joined(edit: Edit, slot_texts: Sequence[bytes]) -> bytes:
-    return b"".join(slot_texts[part] if isinstance(part, int) else part for part in edit.parts)
-
-
-def _put(out: bytearray, added: bytes) -> None:
-    """Append, with a space where two words would become one (`SELECT'x'` -> `SELECT $1`)."""
-    if added and out and out[-1] in _WORD_BYTES and added[0] in _WORD_BYTES:
-        out += b" "
-    out += added
-
-
-def _copy(out: bytearray, pieces: list[_Piece], text: bytes, span: tuple[int, int]) -> None:
-    start, end = span
-    if start == end:
-        return
-    if out and out[-1] in _WORD_BYTES and text[start] in _WORD_BYTES:
-        out += b" "
-    pieces.append(_Piece(len(out), start, True))
-    out += text[start:end]
+    parts = edit.parts
+    if len(parts) == 1:
+        part = parts[0]
+        return slot_texts[part] if isinstance(part, int) else part
+    return b"".join(slot_texts[part] if isinstance(part, int) else part for part in parts)

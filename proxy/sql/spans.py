@@ -118,11 +118,12 @@ class Spans:
                 raise NoSpan
 
     def _constant(self, body: Node) -> Span:
-        first = self.at(body)
-        last = self.draft.numeral(body.get("location", 0))[0]
-        opened = next((n for n in range(first + 1, last) if self.text(n) == b"("), None)
-        if opened is not None:
-            last = self.partner(opened)
+        first = last = self.at(body)
+        if self.text(first) == b"-":
+            last = self.draft.numeral(body["location"])[0]
+            opened = next((n for n in range(first + 1, last) if self.text(n) == b"("), None)
+            if opened is not None:
+                last = self.partner(opened)
         if self.text(last + 1) == b"uescape":
             last += 2
         return first, last

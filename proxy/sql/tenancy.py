@@ -201,11 +201,10 @@ def is_equal(ctx: Inference, left: TenantOf, right: TenantOf) -> bool:
     a, b = _lifted(left.expr), _lifted(right.expr)
     if a is None or b is None:
         return False
-    texts = {number: ordinal for ordinal, number in ctx.draft.lifted.items() if number in (a, b)}
-    if len(texts) < 2 or ctx.draft.token_text(texts[a]) != ctx.draft.token_text(texts[b]):
+    one, other = ctx.draft.literal(a), ctx.draft.literal(b)
+    if ctx.draft.token_text(one) != ctx.draft.token_text(other):
         return False
-    for ordinal in texts.values():
-        ctx.draft.pin(ctx.draft.tokens.starts[ordinal])
+    ctx.draft.pinned |= {a, b}
     return True
 
 

@@ -28,7 +28,7 @@ from proxy.sql.template import Template, template
 from proxy.sql.watch import OWN_SCHEMA, RUNNERS, SEED, SETTINGS_VIEW, Watch, begins_plainly
 
 PASS: Final = Plan(())
-MAX_TOKENS: Final = 100_000
+MAX_TOKENS: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)

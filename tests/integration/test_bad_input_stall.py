@@ -1,0 +1,160 @@
+"""Monstrous statements: refused or planned, no crash, and another connection is not kept waiting.
+
+A process pings through the proxy all the while; how much longer its longest wait is than alone is printed and
+bounded. The bound is loose, since a test's machine is busy; the aim is what is printed to be under 50 ms.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import Database
+from tests.integration.failing import running
+
+RULES = """
+version: 1
+tenant: {from: fixed, name: one}
+tables:
+  public.people:
+    columns:
+      ssn: {type: text, search: equality}
+roles:
+  default: {read: plain}
+"""
+AIM_S, BOUND_S = 0.05, 0.25
+Monster = Callable[[], tuple[str, list[object]]]
+
+
+PINGER = """
+import select, sys, time, psycopg
+longest = 0.0
+with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+    print(flush=True)
+    while not select.select([sys.stdin], [], [], 0.002)[0]:
+        start = time.perf_counter()
+        connection.execute("SELECT 1")
+        longest = max(longest, time.perf_counter() - start)
+print(longest)
+"""
+
+
+@dataclass(slots=True)
+class Pings:
+    """Round trips of a connection that is not concerned, in a process of its own."""
+
+    longest_s: float = 0.0
+
+
+@contextmanager
+def pinging(dsn: str) -> Iterator[Pings]:
+    pings = Pings()
+    command = [sys.executable, "-c", PINGER, dsn]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield pings
+        finally:
+            said, _ = process.communicate("\n", timeout=30)
+    assert process.returncode == 0
+    pings.longest_s = float(said)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, postgres) -> Iterator[tuple[str, Path]]:  # type: ignore[no-untyped-def]
+    """The proxy in processes of its own: a test that is busy itself must not be what delays the pings."""
+    folder = tmp_path_factory.mktemp("stall")
+    name = f"stall_{folder.name.replace('-', '_')}_{postgres.port}"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    with running(folder, Database(name, postgres), RULES) as (_, dsn):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("CREATE TABLE people (id int, ssn text)")
+            connection.execute("INSERT INTO people VALUES (1, 'x')")
+        yield dsn, folder / "stderr"
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def union_chain() -> tuple[str, list[object]]:
+    part = "SELECT ssn FROM people WHERE id = 1"
+    return " UNION ALL ".join([part] * (380_000 // (len(part) + 11))), []
+
+
+def brackets() -> tuple[str, list[object]]:
+    return f"SELECT ssn FROM people WHERE {'(' * 1000}id = 1{')' * 1000}", []
+
+
+def subqueries() -> tuple[str, list[object]]:
+    return "SELECT ssn FROM " + "(SELECT * FROM " * 1000 + "people" + ") x" * 1000, []
+
+
+def parameters() -> tuple[str, list[object]]:
+    rows = ",".join("(%s,%s)" for _ in range(65535 // 2))
+    return f"INSERT INTO people (id, ssn) VALUES {rows}", [v for n in range(65535 // 2) for v in (n, "v")]
+
+
+def many_in() -> tuple[str, list[object]]:
+    marks = ",".join(["%s"] * 65535)
+    return f"SELECT ssn FROM people WHERE ssn IN ({marks})", [f"v{n}" for n in range(65535)]
+
+
+def large_insert() -> tuple[str, list[object]]:
+    row = f"(7, '{'v' * 180}')"
+    return "INSERT INTO people (id, ssn) VALUES " + ",".join([row] * (2_000_000 // (len(row) + 1))), []
+
+
+def one_large_value() -> tuple[str, list[object]]:
+    return f"INSERT INTO people (id, ssn) VALUES (8, '{'v' * 2_000_000}')", []
+
+
+def unclosed() -> tuple[str, list[object]]:
+    return "SELECT ssn FROM people WHERE ssn = '" + "''" * 500_000, []
+
+
+MONSTERS = (union_chain, brackets, subqueries, parameters, many_in, large_insert, one_large_value, unclosed)
+REFUSALS = ("PS001", "54000", "54001", "42601", "08P01", "42P01")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("monster", MONSTERS, ids=lambda made: made.__name__)
+def test_monstrous_statement_keeps_nobody_waiting(served: tuple[str, Path], monster: Monster, capsys) -> None:  # type: ignore[no-untyped-def]
+    """Refused or planned; the worker lives; pings go on. Noise only adds to a wait: the best of three counts."""
+    dsn, log = served
+    text, values = monster()
+    with pinging(dsn) as alone:
+        time.sleep(0.5)
+    delays = []
+    for _ in range(3):
+        outcome, longest_s, took_s = survived(dsn, text, values)
+        assert outcome in REFUSALS or outcome == "planned"
+        delays.append(longest_s - alone.longest_s)
+        with capsys.disabled():
+            print(f"\n{monster.__name__}: {outcome} in {took_s:.2f} s, pings delayed {delays[-1] * 1000:.0f} ms")
+        if delays[-1] <= AIM_S:
+            break
+    assert min(delays) <= BOUND_S
+    assert "Traceback" not in log.read_text()
+
+
+def survived(dsn: str, text: str, values: list[object]) -> tuple[str, float, float]:
+    """Outcome, the longest ping meanwhile, and how long it took."""
+    with pinging(dsn) as pings, psycopg.connect(dsn, autocommit=True) as connection:
+        start = time.perf_counter()
+        try:
+            connection.execute(text.encode(), values or None)
+            outcome = "planned"
+        except psycopg.Error as error:
+            outcome = str(error.sqlstate)
+        took_s = time.perf_counter() - start
+        assert connection.execute("SELECT ssn FROM people WHERE id = 1 AND ssn = 'x'").fetchall() == [("x",)]
+    return outcome, pings.longest_s, took_s

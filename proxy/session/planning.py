@@ -42,7 +42,7 @@ from proxy.session.state import State
 from proxy.session.statements import Execution, Portal, ReadGrant, Standing, Statement, Text
 from proxy.session.tenancy import SessionTenants, has_other_tenant
 from proxy.sql.plan import EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
-from proxy.sql.rewrite import render
+from proxy.sql.rewrite import rendering
 from proxy.values.constants import Inputs
 from proxy.values.encodings import from_utf8, to_utf8
 from proxy.wire.backend import error_response
@@ -221,7 +221,7 @@ class Planning:
         if planned.plan.is_pass:
             statement.is_described = not self.is_watching
         else:
-            statement.rendered = render(planned, placeholders(planned.plan))
+            statement.rendered = yield from rendering(planned, placeholders(planned.plan))
             self.owns_planned = True
             statement.description = self.runtime.descriptions.get(planned.plan, self.snapshot.epoch)
         return statement
@@ -432,7 +432,7 @@ class Planning:
             return text, None
         if len(texts) > CELLS_A_STEP:
             yield ()
-        text.rendered = render(planned, [texts.get(n, b"NULL") for n in range(len(plan.slots))])
+        text.rendered = yield from rendering(planned, [texts.get(n, b"NULL") for n in range(len(plan.slots))])
         self.owns_planned = True
         return text, self.encode(text.rendered.text)
 

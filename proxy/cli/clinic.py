@@ -113,7 +113,8 @@ class Stage:
         return table
 
     def sql(self, text: str) -> None:
-        self.console.print(Panel(escape(text), title="SQL of the application", title_align="left", expand=False))
+        panel = Panel(escape(text), title="SQL of the application", title_align="left", expand=False)
+        self.console.print(panel, soft_wrap=False)  # inside the frame, not cut at it
 
 
 def _shown(value: object) -> str:

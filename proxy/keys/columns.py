@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 from proxy.crypto.envelope import NONCE_SIZE, not_open
 from proxy.crypto.suites import DeterministicCells, RandomisedCells
 from proxy.errors import KeyUnavailable
-from proxy.keys.material import LeaseNeed
+from proxy.keys.material import Inline, LeaseNeed
 
 FIRST_LEASE: Final = 1 << 16  # seals; each further lease of a derived key is twice as large
 LARGEST_LEASE: Final = 1 << 24
@@ -49,7 +49,7 @@ OPENING_ONLY = NonceLease(LeaseNeed(0, ""), 0, _no_lease)
 class RandomisedKeys:
     """Suite 1 with its lease; `OPENING_ONLY` for a key that may not seal."""
 
-    __slots__ = ("_cells", "_lease", "key_id", "open", "tenant")
+    __slots__ = ("_cells", "_lease", "inline", "key_id", "open", "tenant")
 
     def __init__(self, key_id: int, tenant: str, cells: RandomisedCells, lease: NonceLease) -> None:
         self.key_id = key_id
@@ -57,6 +57,7 @@ class RandomisedKeys:
         self._cells = cells
         self._lease = lease
         self.open: Open = cells.open
+        self.inline: Callable[[bytes], Inline | None] = cells.inline
 
     def seal(self, display: bytes, token: bytes | None, bound: tuple[bytes, ...]) -> bytes | LeaseNeed:
         """Display form -> envelope, or the lease that is needed first."""
@@ -67,17 +68,19 @@ class RandomisedKeys:
     def revoke(self) -> None:
         """From now on nothing opens and nothing seals, also for those who still hold this."""
         self.open = _closed
+        self.inline = _nothing
         self._lease = NonceLease(self._lease.need, 0, _revoked)
 
 
 class DeterministicKeys:
     """Suite 2. `token` is what equality compares: the whole envelope."""
 
-    __slots__ = ("key_id", "open", "seal", "tenant", "token")
+    __slots__ = ("inline", "key_id", "open", "seal", "tenant", "token")
 
     def __init__(self, key_id: int, tenant: str, cells: DeterministicCells) -> None:
         self.key_id = key_id
         self.tenant = tenant
+        self.inline: Callable[[bytes], Inline | None] = _nothing
         self.open: Open = cells.open
         self.seal: Callable[[bytes, bytes | None, tuple[bytes, ...]], bytes | LeaseNeed] = cells.seal
         self.token: Callable[[bytes], bytes] = cells.token
@@ -89,6 +92,10 @@ class DeterministicKeys:
 
 
 AnyKeys = RandomisedKeys | DeterministicKeys
+
+
+def _nothing(_head: bytes) -> None:
+    """No short way: `open` decides."""
 
 
 def _closed(_envelope: bytes, _bound: tuple[bytes, ...]) -> NoReturn:

@@ -6,6 +6,7 @@ again. What can never be there (unknown id, KMS down past its bound) is raised a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,10 @@ class LeaseNeed:
 KeyNeed = ActiveKeyNeed | KeyIdNeed | LeaseNeed
 
 
+# decrypt(nonce, sealed, AAD), raising InvalidTag or ValueError; the AAD up to the token; the offset behind it
+Inline = tuple[Callable[[bytes, bytes, bytes], bytes], bytes, int]
+
+
 class ColumnKeys(Protocol):
     """The derived keys of one column under one data key (and, for tokens, the index key). Ask for them anew
     for each statement: only `opening`'s stay good for the rows of one result. `tenant` is empty where the cells
@@ -53,6 +58,11 @@ class ColumnKeys(Protocol):
 
     def open(self, envelope: bytes, bound: tuple[bytes, ...]) -> bytes:
         """Envelope -> display form. Raises CellNotOpen, one message for every cause."""
+        ...
+
+    def inline(self, head: bytes) -> Inline | None:
+        """What opens padded cells that begin with this header (9 bytes) and are bound to nothing, for the row
+        loop; None: `open` decides. Asked for anew at each step, so that a key taken back stops there too."""
         ...
 
 

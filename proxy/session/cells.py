@@ -17,9 +17,11 @@ from struct import Struct, unpack_from
 from struct import error as StructError
 from typing import TYPE_CHECKING, Final
 
-from proxy.crypto.envelope import from_text, key_id_of, not_open
+from cryptography.exceptions import InvalidTag
+
+from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, from_text, key_id_of, not_open
 from proxy.errors import NotAllowed, ProtocolViolation
-from proxy.keys.material import ColumnKeys, KeyIdNeed, KeyNeed, KeyView
+from proxy.keys.material import ColumnKeys, Inline, KeyIdNeed, KeyNeed, KeyView
 from proxy.rules import ColumnRule, Mode, OnDenied, Scope, Storage
 from proxy.session.statements import ReadGrant
 from proxy.wire.framing import NULL_SIZE
@@ -32,6 +34,7 @@ ROWS_A_STEP: Final = 2000
 BYTES_A_STEP: Final = 262144
 _SIZE: Final = Struct(">i")
 _ROW_HEAD: Final = Struct(">BIH")
+_N_COLUMNS: Final = Struct(">H")
 _ROW: Final = Struct(">BI")
 
 
@@ -93,6 +96,7 @@ class RowOpener:
         self._keys = keys
         self._grant = grant
         self.partial = Opened([], 0)
+        self._layout: tuple[Struct, tuple[int, ...], int] = (_ROW_HEAD, (), 0)  # of the row before: see `_learn`
 
     def rows(self, buffer: bytes, position: int) -> Opened:
         """Open whole DataRows from `position` on, at most a step's worth.
@@ -129,71 +133,103 @@ class RowOpener:
         return done
 
     def _rows_of_one(self, buffer: bytes, done: Opened, column: OpenColumn) -> None:
-        """The same for results with one sealed column, which most are: nothing is called but the cipher."""
-        append, show, physical = done.parts.append, column.show, column.physical
-        keys, skip, is_raw = column.keys, column.skip, column.is_raw
-        pack, size_at, row_head = _ROW.pack, _SIZE.unpack_from, _ROW_HEAD.unpack_from
-        start, size, n_rows, n_columns = done.position, len(buffer), 0, self._n_columns
-        n_opened, last = 0, column.last
-        limit = start + BYTES_A_STEP
+        """The same for results with one sealed column, which most are: nothing is called but the cipher.
+
+        A row is read by the layout of the one before it (the sizes of the columns in front of the cell), and
+        walked column by column only where its sizes are others.
+        """
+        append, show = done.parts.append, column.show
+        pack, pack_size = _ROW.pack, _SIZE.pack
+        inlines: dict[bytes, Inline | None] = {}  # header of a cell -> its short way, for this step only
+        start, size, n_rows, n_opened = done.position, len(buffer), 0, 0
+        limit = min(start + BYTES_A_STEP, size)
+        layout, expected, offset = self._layout
+        read = layout.unpack_from
+        is_raw = column.is_raw
         try:
-            while size - start >= 7 and buffer[start] == DATA_ROW:
-                _, length, n_found = row_head(buffer, start)
-                end = start + 1 + length
+            while size - start >= layout.size and buffer[start] == DATA_ROW:
+                found = read(buffer, start)
+                if found[1:-1] != expected:
+                    self._learn(buffer, start, column.skip)
+                    layout, expected, offset = self._layout
+                    read = layout.unpack_from
+                    if size - start < layout.size:
+                        break
+                    found = read(buffer, start)
+                end = start + 1 + found[0]
                 if end > size:
                     break
-                if n_found != n_columns:
-                    raise ProtocolViolation("the row does not have the columns that were described")
-                cell = start + 7
-                for _ in range(skip):
-                    cell_size = size_at(buffer, cell)[0]
-                    cell += 4 + cell_size if cell_size > 0 else 4
-                cell_size = size_at(buffer, cell)[0]
-                behind = cell + 4 + cell_size
-                if behind > end:
+                cell = start + offset
+                cell_size = found[-1]
+                behind = cell + cell_size
+                if cell > end or behind > end:
                     raise ProtocolViolation("insufficient data left in message")
                 if cell_size < 0:
                     append(buffer[start:end])
                 else:
-                    envelope = buffer[cell + 4 : behind] if is_raw else physical(buffer[cell + 4 : behind])
-                    found = keys.get(envelope[5:9])
-                    if found is None:
-                        shown = self._display(column, envelope)
+                    envelope = buffer[cell:behind] if is_raw else column.physical(buffer[cell:behind])
+                    head = envelope[:HEADER_SIZE]
+                    inline = inlines.get(head)
+                    if inline is None:
+                        shown = self._display(column, envelope, head, inlines)
                     else:
-                        if found is not last:
-                            last = column.last = found
-                            column.used.add(found.key_id)
-                        shown = found.open(envelope, ())
+                        decrypt, aad, at = inline
+                        if at != HEADER_SIZE:
+                            aad += envelope[HEADER_SIZE:at]
+                        body = at + NONCE_SIZE
+                        padded = decrypt(envelope[at:body], envelope[body:], aad).rstrip(b"\0")
+                        if padded[-1:] != b"\x80":
+                            raise not_open(column.column.rule.label)
+                        shown = padded[:-1]
                     if shown is None:
-                        append(pack(DATA_ROW, length - cell_size) + buffer[start + 5 : cell] + NULL_SIZE)
+                        append(pack(DATA_ROW, found[0] - cell_size) + buffer[start + 5 : cell - 4] + NULL_SIZE)
                     else:
                         if show is not None:
                             shown = show(shown)
                         n = len(shown)
-                        append(pack(DATA_ROW, length + n - cell_size) + buffer[start + 5 : cell])
-                        append(_SIZE.pack(n) + shown)
+                        front = buffer[start + 5 : cell - 4]
+                        append(pack(DATA_ROW, found[0] + n - cell_size) + front + pack_size(n) + shown)
                     if behind != end:
                         append(buffer[behind:end])
                     n_opened += 1
                 done.position = start = end
                 n_rows += 1
-                if start > limit or n_rows >= ROWS_A_STEP:
-                    done.has_more = True
+                if start >= limit or n_rows >= ROWS_A_STEP:
+                    done.has_more = start < size
                     break
+        except InvalidTag:
+            raise not_open(column.column.rule.label) from None
         finally:
             done.n_rows = n_rows
             column.n_opened += n_opened
 
-    def _display(self, column: OpenColumn, envelope: bytes) -> bytes | None:
-        """The display form of a cell whose keys are not at hand yet; None where it is denied."""
+    def _learn(self, buffer: bytes, start: int, skip: int) -> None:
+        """Take the layout of the row at `start`: its sizes up to the sealed column."""
+        if _N_COLUMNS.unpack_from(buffer, start + 5)[0] != self._n_columns:
+            raise ProtocolViolation("the row does not have the columns that were described")
+        sizes: list[int] = []
+        position = start + 7
+        for _ in range(skip):
+            sizes.append(_SIZE.unpack_from(buffer, position)[0])
+            position += 4 + max(sizes[-1], 0)
+        gaps = "".join(f"i{size}x" if size > 0 else "i" for size in sizes)
+        self._layout = (Struct(f">xIH{gaps}i"), (self._n_columns, *sizes), position + 4 - start)
+
+    def _display(
+        self, column: OpenColumn, envelope: bytes, head: bytes, inlines: dict[bytes, Inline | None]
+    ) -> bytes | None:
+        """The display form of a cell whose short way is not known; None where it is denied."""
         name = envelope[5:9]
-        if name in column.keys:
-            return None
-        keys = self._find_keys(column, envelope)
+        keys = column.keys.get(name)
         if keys is None:
-            column.keys[name] = None
-            return None
+            if name in column.keys:
+                return None
+            keys = self._find_keys(column, envelope)
+            if keys is None:
+                column.keys[name] = None
+                return None
         column.used.add(keys.key_id)
+        inlines[head] = keys.inline(head)
         return keys.open(envelope, ())
 
     def _row(self, buffer: bytes, start: int, end: int, parts: list[bytes]) -> None:

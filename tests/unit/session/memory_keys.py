@@ -14,7 +14,7 @@ from proxy.crypto.derive import Place
 from proxy.crypto.suites import DeterministicCells, RandomisedCells
 from proxy.errors import CellNotOpen, KeyUnavailable
 from proxy.keys.columns import DeterministicKeys
-from proxy.keys.material import ActiveKeyNeed, ColumnKeys, KeyIdNeed, KeyNeed, LeaseNeed, TokenKey
+from proxy.keys.material import ActiveKeyNeed, ColumnKeys, Inline, KeyIdNeed, KeyNeed, LeaseNeed, TokenKey
 from proxy.keys.needs import cell_need, has_token, index_need
 from proxy.rules import ColumnRule, Mode
 
@@ -39,6 +39,9 @@ class CountedCells:
 
     def open(self, envelope: bytes, bound: tuple[bytes, ...]) -> bytes:
         return self.cells.open(envelope, bound)
+
+    def inline(self, head: bytes) -> Inline | None:
+        return self.cells.inline(head)
 
 
 @dataclass(slots=True)

@@ -226,7 +226,7 @@ class Planned:
     counted) and its lifted constants, which `Lifted(n)` expressions of the plan's slots refer to."""
 
     plan: Plan
-    text: bytes
+    text: bytes = field(repr=False)
     tokens: Sequence[tuple[int, int]]
     constants: tuple[Expr, ...] = ()
 
@@ -235,6 +235,6 @@ class Planned:
 class NotPlanned:
     """The text is long: `planner.plan_slowly` must run in another process first (see `sql/planner.py`)."""
 
-    text: bytes
+    text: bytes = field(repr=False)
     env: Env
     param_oids: tuple[int, ...] | None

@@ -10,7 +10,7 @@ One reason to change: how an edit is put into a text.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
@@ -29,9 +29,9 @@ class Rendered:
     """The text for the server, and what it was made of: from these `to_client` maps a position in it
     (characters, from 1) to one in the client's text."""
 
-    text: bytes
+    text: bytes = field(repr=False)
     planned: Planned
-    slot_texts: Sequence[bytes]
+    slot_texts: Sequence[bytes] = field(repr=False)
 
     def to_client(self, position: int) -> int:
         """Character position from 1 in the server's text -> in the client's; inside an edit: where it begins."""

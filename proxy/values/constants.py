@@ -8,7 +8,7 @@ becomes an `Expr` (planning refuses it). One reason to change: the list.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from proxy.errors import CannotCoerce, InvalidBinaryRepresentation, ProgramLimitExceeded, Unsupported
@@ -35,7 +35,7 @@ class Const:
     """A literal. `text` is its value in UTF-8 (quotes and escapes undone), None for NULL. `kind` is how it was
     written: 'unknown' (quoted string), 'int', 'numeric', 'bool', 'bit'."""
 
-    text: bytes | None
+    text: bytes | None = field(repr=False)
     kind: str = "unknown"
 
 

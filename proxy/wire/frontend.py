@@ -16,7 +16,7 @@ Source: PostgreSQL manual, "Message Formats". One reason to change: these layout
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct, pack, unpack_from
 from struct import error as StructError
 from typing import Final
@@ -54,7 +54,7 @@ KNOWN_MESSAGES: Final = SMALL_MESSAGES | {PARSE, BIND, QUERY, FUNCTION_CALL, COP
 @dataclass(frozen=True, slots=True)
 class Parse:
     name: bytes
-    text: bytes
+    text: bytes = field(repr=False)
     oids: tuple[int, ...]
 
 
@@ -65,7 +65,7 @@ class Bind:
     portal: bytes
     statement: bytes
     formats: tuple[int, ...]
-    values: Sequence[bytes | None]
+    values: Sequence[bytes | None] = field(repr=False)
     result_formats: tuple[int, ...]
 
 

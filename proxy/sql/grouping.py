@@ -11,6 +11,8 @@ from proxy.errors import Unsupported
 from proxy.sql.context import Inference, Outputs
 from proxy.sql.expressions import grouped_by_token, infer, nodes_within
 from proxy.sql.outputs import named_output, quoted
+from proxy.sql.plan import Edit
+from proxy.sql.resolution import TOKEN_OF
 from proxy.sql.scopes import Found, Origin, Scope, resolve
 from proxy.sql.spans import Node
 from proxy.sql.types import Because, Value, is_deterministic, make_plain
@@ -18,23 +20,41 @@ from proxy.sql.types import Because, Value, is_deterministic, make_plain
 
 def group_by(ctx: Inference, body: Node, scope: Scope, outputs: Outputs) -> None:
     keys: list[Value] = []
-    shown: list[Value] = []  # keys that are outputs at the same time
+    shown: list[tuple[Node, Value]] = []  # keys that are outputs at the same time: GROUP BY 1, or an alias
     for node in body.get("groupClause", []):
         if "GroupingSet" in node:
             _grouping_set(ctx, node, scope, outputs)
             continue
         output = None if _is_input(node, scope) else named_output(ctx, node, outputs)
         if output is not None:
-            shown.append(output.value)
+            shown.append((node, output.value))
         else:
             keys.append(infer(ctx, node, scope))
+    every = [*keys, *(value for _, value in shown)]
     for value in keys:
-        if not _is_one_row(value, keys + shown):
+        if not _is_one_row(value, every):
             grouped_by_token(ctx, value)
             _show_any(ctx, value, outputs)
-    for value in shown:
-        if not _is_one_row(value, keys + shown):
+    for node, value in shown:
+        if not (_is_one_row(value, every) or _group_by_output(ctx, node, value, outputs)):
             _compare_cells(value, "GROUP BY of a shown column")
+
+
+def _group_by_output(ctx: Inference, node: Node, value: Value, outputs: Outputs) -> bool:
+    """GROUP BY 1 (or an alias) of a randomised column: the key is written as the token of that column."""
+    leaf, sealed = value.direct, value.var.find().sealed
+    if leaf is None or sealed is None or is_deterministic(sealed) or leaf.column is None:
+        return False
+    if leaf.column.sealed is None or leaf.first > leaf.last or leaf.inner != (leaf.first, leaf.last):
+        return False
+    body = next(iter(node.values()))
+    ordinal = ctx.draft.token_at(body.get("location", 0))
+    name = b"".join(ctx.draft.token_text(n) for n in range(leaf.first, leaf.last + 1))
+    before, after = TOKEN_OF[sealed.rule.storage]
+    ctx.edits.append(Edit(ordinal, ordinal, (before + name + after,)))
+    value.var.find().is_compared = True
+    _show_any(ctx, value, outputs)
+    return True
 
 
 def _is_input(node: Node, scope: Scope) -> bool:

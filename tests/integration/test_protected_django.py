@@ -13,7 +13,7 @@ import pytest
 from tests.sealed import Sealed, sealed_database
 
 SITE = Path(__file__).parent / "protected" / "django_site.py"
-N_CHECKS = 13
+N_CHECKS = 15
 
 RULES = """
 version: 1

@@ -119,6 +119,7 @@ def a_user_is_found_by_email(_: Browser) -> None:
 
 def objects_are_made_in_bulk_and_iterated(_: Browser) -> None:
     from django.contrib.auth.models import User
+    from django.db import IntegrityError
 
     users = [User(username=f"u{n}", email=f"u{n}@x.example", last_name=f"Gast {n}") for n in range(300)]
     User.objects.bulk_create(users, batch_size=100)
@@ -130,6 +131,13 @@ def objects_are_made_in_bulk_and_iterated(_: Browser) -> None:
         user.last_name = "Dauergast"
     assert User.objects.bulk_update(several, ["last_name"]) == 2
     assert User.objects.get(username="u4").last_name == "Dauergast"
+    for user in several:
+        user.last_name = None if user.username == "u4" else ""
+    try:
+        User.objects.bulk_update(several, ["last_name"])
+        raise AssertionError("NULL was accepted where the column is NOT NULL")
+    except IntegrityError as error:
+        assert "last_name" in str(error)
     assert found.delete()[0] == 300
 
 
@@ -180,6 +188,41 @@ def related_objects_carry_sealed_columns(_: Browser) -> None:
     assert LogEntry.objects.select_related("user").earliest("pk").user.email == "root@sanatorium.example"
 
 
+def fixtures_are_dumped_and_loaded(_: Browser) -> None:
+    from io import StringIO
+
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    from django.core.serializers import deserialize
+
+    dumped = StringIO()
+    call_command("dumpdata", "auth.user", stdout=dumped)
+    assert "johannes@flachland.example" in dumped.getvalue()
+    User.objects.filter(username="joachim").delete()
+    for found in deserialize("json", dumped.getvalue()):
+        found.save()
+    assert User.objects.get(username="joachim").email == "j@ziemssen.example"
+
+
+def expressions_choose_between_sealed_values(_: Browser) -> None:
+    from django.contrib.auth.models import User
+    from django.db.models import Case, Count, F, Q, Subquery, Value, When
+    from django.db.models.functions import Coalesce
+
+    chosen = Case(When(username="hans", then=F("first_name")), default=Value("?"))
+    found = User.objects.annotate(name=chosen).order_by("pk").values_list("name", flat=True)
+    assert list(found[:2]) == ["?", "Johannes"]
+    coalesced = User.objects.annotate(name=Coalesce("last_name", Value("none"))).get(username="hans")
+    assert coalesced.name == "Castorp der Jüngere"
+    inner = User.objects.filter(username="hans").values("email")[:1]
+    assert User.objects.filter(email=Subquery(inner)).get().username == "hans"
+    either = Q(email="johannes@flachland.example") | Q(username="root")
+    assert User.objects.filter(either).count() == 2
+    assert User.objects.filter(~Q(email="johannes@flachland.example"), username="hans").count() == 0
+    assert User.objects.aggregate(n=Count("email", distinct=True))["n"] == User.objects.count()
+    assert User.objects.values("email").annotate(n=Count("pk")).filter(n__gt=1).count() == 0
+
+
 def what_cannot_be_proved_is_refused(_: Browser) -> None:
     from django.contrib.auth.models import User
     from django.db import DatabaseError, transaction
@@ -211,6 +254,8 @@ CHECKS: tuple[Callable[[Browser], None], ...] = (
     transactions_and_savepoints_hold,
     get_or_create_and_update_or_create_work,
     related_objects_carry_sealed_columns,
+    fixtures_are_dumped_and_loaded,
+    expressions_choose_between_sealed_values,
     what_cannot_be_proved_is_refused,
 )
 

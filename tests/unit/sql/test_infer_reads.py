@@ -178,6 +178,14 @@ GROUPED = [
         "GROUP BY substring(ssn from 10 for 15)) q",
     ),
     (
+        "SELECT ssn, count(*) FROM staff GROUP BY 1",
+        'SELECT (array_agg(ssn))[1] AS "ssn", count(*) FROM staff GROUP BY substring(ssn from 10 for 15)',
+    ),
+    (
+        'SELECT s."ssn" AS k, name FROM staff s GROUP BY k, name',
+        'SELECT (array_agg(s."ssn"))[1] AS k, name FROM staff s GROUP BY substring(s."ssn" from 10 for 15), name',
+    ),
+    (
         "SELECT count(*) FROM staff GROUP BY ssn",
         "SELECT count(*) FROM staff GROUP BY substring(ssn from 10 for 15)",
     ),

@@ -252,6 +252,8 @@ class Databases:
 
     def closed(self, connection: ClientConnection) -> None:
         self._shared.counters.n_connections_closed += 1
+        if isinstance(connection, Session):
+            self._shared.audit.write(connection.ended())
 
     def _tell_change(self) -> None:
         self._is_change_due = True

@@ -8,6 +8,7 @@ One reason to change: how the halves take turns.
 
 from __future__ import annotations
 
+from proxy.audit.events import StatementEvent
 from proxy.errors import InternalError, PgsealError, ProtocolViolation
 from proxy.session.interface import Close, Step
 from proxy.session.meter import Meter
@@ -34,7 +35,8 @@ class Session:
         self._state = State()
         self._planning = Planning(client, runtime, self._state, self._out)
         self._requests = Requests(self._state, self._planning, self._out, max_message)
-        self._replies = Replies(self._state, Results(self._state, self._planning), self._out)
+        self._results = Results(self._state, self._planning)
+        self._replies = Replies(self._state, self._results, self._out)
         self._state.queue.append(Entry(Asked.START_UP, is_internal_ready=True))
         self._meter = Meter(runtime.counters)
         self._is_closed = False
@@ -82,6 +84,13 @@ class Session:
         step = out.take(hold_client=requests.is_held and requests.n_waiting > HELD_BYTES)
         self._meter.stepped(step, requests.is_held)
         return step
+
+    def ended(self) -> list[StatementEvent]:
+        """Both sockets are gone: events of what the server has not answered, their outcome unknown."""
+        for entry in self._state.queue:
+            self._results.abandoned(entry)
+        self._state.queue.clear()
+        return self._out.take(hold_client=False).events
 
     def _ask_settings(self) -> None:
         self._state.queue.append(Entry(Asked.QUERY, Action.SKIP))

@@ -52,7 +52,10 @@ class Records:
             self._runtime.counters.count_sealed(label, count)
 
     def finish(self, execution: Execution, outcome: Outcome, sqlstate: str = "") -> None:
-        """One Execute or sub-statement ended."""
+        """One Execute or sub-statement ended, in the first way that is told of it."""
+        if execution.is_recorded:
+            return
+        execution.is_recorded = True
         n_opened = self._count_opened(execution)
         if execution.plan.kind is not Kind.PLANNED:
             self._runtime.counters.n_irrelevant += 1

@@ -434,6 +434,8 @@ class Replies:
     def _fail(self, error: PgsealError) -> bytes:
         state = self._state
         head = state.queue[0] if state.queue else None
+        if head is not None:
+            self._results.unshown(head, error)
         if self._may_have_committed(head):
             closing = ConnectionFailure(
                 f"{error.sqlstate} {error.message}; the statement may have been committed",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from proxy.audit.events import Outcome
-from proxy.errors import InternalError, PgsealError, SchemaMismatch, TenantUnknown, Unsupported
+from proxy.errors import InternalError, NotAllowed, PgsealError, SchemaMismatch, TenantUnknown, Unsupported
 from proxy.rules import Storage
 from proxy.session.cells import Missing
 from proxy.session.interface import CatalogNeed
@@ -275,6 +275,20 @@ class Results:
     def skipped(self, entry: Entry) -> None:
         if entry.execution is not None:
             self._planning.records.finish(entry.execution, Outcome.SKIPPED)
+
+    def unshown(self, head: Entry, error: PgsealError) -> None:
+        """A reply of the head cannot be shown to the client."""
+        execution = head.execution if head.text is None else head.text.current
+        if execution is not None:
+            outcome = Outcome.DENIED if isinstance(error, NotAllowed) else Outcome.FAILED
+            self._planning.records.finish(execution, outcome, error.sqlstate)
+
+    def abandoned(self, entry: Entry) -> None:
+        """The connection is gone before the server answered: what was sent may have run."""
+        unknown = entry.text.executions[entry.text.index :] if entry.text is not None else [entry.execution]
+        for execution in unknown:
+            if execution is not None:
+                self._planning.records.finish(execution, Outcome.UNKNOWN)
 
     def ready(self, head: Entry, status: int) -> None:
         if head.text is not None and head.text.has_effects:

@@ -115,6 +115,7 @@ class Execution:
     n_rows: int = 0
     key_ids: set[int] = field(default_factory=set)
     has_effects: bool = False  # counted among the pending ones
+    is_recorded: bool = False  # its audit event is made
 
     @property
     def is_simple(self) -> bool:

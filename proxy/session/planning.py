@@ -418,9 +418,10 @@ class Planning:
             if statement.kind is Kind.PLANNED:
                 sealer = Sealer(self.keys, tenants, inputs)
                 filled = yield from sealer.fill(plan, slot_numbers(statement))
-                if len(filled) > CELLS_A_STEP:
-                    yield ()
-                texts.update((n, literal(plan.slots[n], value)) for n, value in filled.items())
+                for n, value in filled.items():
+                    texts[n] = literal(plan.slots[n], value)
+                    if len(texts) % CELLS_A_STEP == 0:
+                        yield ()
                 execution.grant = tenants.grant(statement, inputs)
                 _check_returning(statement, execution.grant)
                 execution.tenant = tenants.current

@@ -6,7 +6,7 @@ key has not used a nonce. One reason to change: how a slot's bytes come about.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -65,7 +65,12 @@ class Sealer:
 
     def fill(self, plan: Plan, numbers: Iterable[int]) -> Waits[dict[int, Filled]]:
         """Slot number -> its bytes. Yields what is needed first, or nothing where a step has done its share."""
-        slots = {number: plan.slots[number] for number in numbers}
+        slots: dict[int, Slot] = {}
+        for number in numbers:
+            if number not in slots:
+                slots[number] = plan.slots[number]
+                if len(slots) % SLOTS_A_LOOK == 0:
+                    yield ()
         while needs := (yield from self._missing(slots.values())):
             yield needs
         done: dict[int, Filled] = {}
@@ -220,9 +225,9 @@ def placeholders(plan: Plan) -> list[bytes]:
     return texts
 
 
-def slot_numbers(statement: StatementPlan) -> list[int]:
-    """The slots that a statement's edits write, each once."""
-    return list(dict.fromkeys(part for e in statement.edits for part in e.parts if isinstance(part, int)))
+def slot_numbers(statement: StatementPlan) -> Iterator[int]:
+    """The slots that a statement's edits write, one that is written twice also twice."""
+    return (part for edit in statement.edits for part in edit.parts if isinstance(part, int))
 
 
 def literal(slot: Slot, filled: Filled) -> bytes:

@@ -190,7 +190,7 @@ class StatementPlan:
 
     kind: Kind
     tag: str  # SELECT, INSERT, ... as metrics and audit name it
-    edits: tuple[Edit, ...] = ()
+    edits: Sequence[Edit] = ()
     results: tuple[ResultColumn, ...] | None = None
     accesses: tuple[Access, ...] = ()
     read_tenants: tuple[TenantOf, ...] = ()  # tenants the statement itself proves for its reads
@@ -209,9 +209,9 @@ class Plan:
     meaningful in extended protocol (one statement)."""
 
     statements: tuple[StatementPlan, ...]
-    slots: tuple[Slot, ...] = ()
-    server_params: tuple[ServerParam, ...] = ()
-    client_params: tuple[ClientParam, ...] = ()
+    slots: Sequence[Slot] = ()
+    server_params: Sequence[ServerParam] = ()
+    client_params: Sequence[ClientParam] = ()
     refusal: PgsealError | None = None  # the whole text is refused
 
     @property
@@ -228,7 +228,7 @@ class Planned:
     plan: Plan
     text: bytes = field(repr=False)
     tokens: Sequence[tuple[int, int]]
-    constants: tuple[Expr, ...] = ()
+    constants: Sequence[Expr] = ()
 
 
 @dataclass(frozen=True, slots=True)

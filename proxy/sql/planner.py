@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar, assert_never
 
 from proxy.rules import RoleRule
 from proxy.sql.catalog import Snapshot
-from proxy.sql.packed import Spans
+from proxy.sql.packed import Constants, Spans, pack
 from proxy.sql.plan import Env, NotPlanned, Overlay, Plan, Planned
 from proxy.sql.text_plan import PASS, Ask, Begun, Outcome, begin, finish, outcome_of
 from proxy.sql.watch import Watch
@@ -253,7 +253,8 @@ def _plan_slowly(job: SlowJob) -> Planned:
     if env.standard_conforming_strings and watch.passes(job.text):
         return Planned(PASS, job.text, ())
     outcome = outcome_of(job.text, Ask(env, job.param_oids, watch))
-    return Planned(outcome.plan, job.text, Spans.of(outcome.tokens), _needed(outcome))
+    constants = Constants.of(_needed(outcome))
+    return Planned(pack(outcome.plan), job.text, Spans.of(outcome.tokens), constants)
 
 
 _UNUSED: Final = Const(None)

@@ -14,7 +14,9 @@ import pytest
 from proxy.embedded import FAST, EmbeddedPostgres
 from tests.conftest import Database
 from tests.integration.failing import PGSEAL, eventually, refused, running, until
+from tests.playbook import query
 from tests.sealed import Sealed, sealed_database
+from tests.wire_client import Endpoint, WireClient
 
 RULES = """
 version: 1
@@ -160,3 +162,14 @@ def test_backend_killed_in_a_query_costs_the_others_only_what_postgresql_costs_t
         thread.join(20)
         assert [getattr(error, "sqlstate", None) for error in caught] == ["57P01"]
         assert other.execute("SELECT ssn FROM people").fetchall() == [("x",)]
+
+
+def test_client_that_leaves_in_a_result_leaves_an_event(sealed: Sealed) -> None:
+    """Cells it was shown are in the audit trail, though the statement never ended for it."""
+    with WireClient.connect(Endpoint(sealed.port, sealed.name, "app")) as client:
+        client.send(query("SELECT ssn FROM people, generate_series(1, 2000000)"))
+        while client.receive().name != "DataRow":
+            pass
+        client.reset()
+    audit = sealed.folder / "audit"
+    until(lambda: any(b'"unknown"' in path.read_bytes() for path in audit.glob("*.jsonl")))

@@ -178,6 +178,7 @@ class SessionSettings:
         elif kind is EffectKind.DISCARD_ALL:
             self._reset("")
             self._level = replace(self._level, current_user=self._user)
+            self.commit()  # it runs outside blocks only and commits at once, also before an error in its pipeline
         elif kind is EffectKind.OVERLAY and effect.relation is not None:
             self._level = replace(self._level, overlay=Overlay((*self._level.overlay.relations, effect.relation)))
         else:

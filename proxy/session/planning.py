@@ -247,6 +247,8 @@ class Planning:
             raise FeatureNotSupported("cached plan must not change result type")
         statement.planned = planned
         statement.env = self.env()
+        if statement.is_pass and self.is_watching:  # what it returns is looked at again
+            statement.is_described = statement.is_describe_asked = False
 
     def remember_description(self, statement: Statement) -> None:
         if statement.description is not None:

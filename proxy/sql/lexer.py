@@ -25,11 +25,12 @@ any other byte                 OTHER           no statement is right with it
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from proxy.values.patterns import re
 
 
 class Kind(IntEnum):

@@ -9,10 +9,10 @@ One reason to change: what may pass unparsed.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from proxy.sql.lexer import Kind, Tokens
+from proxy.values.patterns import re
 
 OWN_SCHEMA: Final = "pgseal"
 

@@ -7,7 +7,6 @@ One reason to change: arrays of more dimensions, or as column types.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable
 from typing import Final
@@ -21,6 +20,7 @@ from proxy.errors import (
 )
 from proxy.values.base import Settings
 from proxy.values.encodings import to_utf8
+from proxy.values.patterns import re
 
 Elements = tuple[bytes | None, ...]
 

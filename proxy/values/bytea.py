@@ -5,13 +5,13 @@ PostgreSQL manual, "Binary Data Types". One reason to change: those two formats.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.errors import InvalidParameterValue
 from proxy.values.base import LogicalType, Settings
 from proxy.values.encodings import to_utf8
+from proxy.values.patterns import re
 from proxy.values.wire import bad_text
 
 HEX_PAIRS: Final = re.compile(rb"(?:[ \n\t\r]|[0-9a-fA-F]{2})*+")

@@ -8,7 +8,6 @@ One reason to change: the JSON the server accepts or prints.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 from json.encoder import encode_basestring
@@ -27,6 +26,7 @@ from proxy.errors import (
 from proxy.values.base import LogicalType, Settings
 from proxy.values.encodings import from_utf8, to_utf8
 from proxy.values.numeric import limit, numeric_equality, parse_numeric, show_numeric
+from proxy.values.patterns import re
 
 MAX_DEPTH: Final = 1000
 MAX_PLAIN: Final = 16_000  # characters; longer numbers go the way that knows numeric's limits

@@ -221,7 +221,12 @@ class Planning:
         if planned.plan.is_pass:
             statement.is_described = not self.is_watching
         else:
-            statement.rendered = yield from rendering(planned, placeholders(planned.plan))
+            texts = placeholders(planned.plan)
+            if len(texts) > CELLS_A_STEP:
+                yield ()
+            statement.rendered = yield from rendering(planned, texts)
+            if len(texts) > CELLS_A_STEP:
+                yield ()
             self.owns_planned = True
             statement.description = self.runtime.descriptions.get(planned.plan, self.snapshot.epoch)
         return statement
@@ -265,6 +270,9 @@ class Planning:
         self._check_count(statement, message)
         formats = expand_formats(message.formats, len(message.values))
         inputs = self._inputs(statement, message, formats)
+        is_long = len(message.values) > CELLS_A_STEP
+        if is_long:
+            yield ()
         portal = Portal(message.portal, statement, message.result_formats)
         portal.effects = bound_effects(plan.effects, inputs)
         portal.effect_values = effect_values(portal.effects, inputs)
@@ -282,6 +290,8 @@ class Planning:
         portal.n_sealed = sum(sealer.n_sealed.values())
         portal.key_ids = frozenset(sealer.key_ids)
         self.records.sealed(sealer)
+        if is_long:
+            yield ()
         return portal, server_bind(statement, message, formats, filled)
 
     def direct_portal(self, statement: Statement, body: bytes) -> Portal | None:

@@ -39,9 +39,6 @@ class Absent:
     def server_eof(self) -> None:
         """Nothing is owed."""
 
-    def server_eof(self) -> None:
-        """Its refusal has come."""
-
     def step(self) -> Step:
         """Whole messages only, up to the first that is none of a refusal."""
         passed, arrived = bytearray(), self._arrived

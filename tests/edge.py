@@ -50,6 +50,9 @@ class CopyConnection:
     def client_eof(self) -> None:
         self.has_client_ended = True
 
+    def server_eof(self) -> None:
+        """Nothing is owed."""
+
     def step(self) -> Step:
         step = Step(self._to_server, self._to_client)
         self._to_server = self._to_client = b""

@@ -280,8 +280,13 @@ class Relay:
         self._leave()
 
     def server_ended(self) -> None:
-        self._has_server_ended = True
+        if self._is_closed:
+            return
+        if not self._has_server_ended:
+            self._has_server_ended = True
+            self._connection.server_eof()
         if not self._is_busy:
+            self.pump()
             self._close(Close.GRACEFUL)
 
     def server_lost(self) -> None:

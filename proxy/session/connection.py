@@ -60,6 +60,10 @@ class Session:
     def client_eof(self) -> None:
         """Nothing more will come; what came is still answered."""
 
+    def server_eof(self) -> None:
+        """The server is gone: a client that is owed a reply hears so, with an SQLSTATE."""
+        self._replies.server_eof()
+
     def step(self) -> Step:
         """Do what can be done. Never raises for anything a client or server sent."""
         if self._is_closed:
@@ -130,6 +134,9 @@ class Splice:
 
     def client_eof(self) -> None:
         """Nothing to do."""
+
+    def server_eof(self) -> None:
+        """Nothing is known of what was owed."""
 
     def step(self) -> Step:
         step = Step(b"".join(self._to_server), b"".join(self._to_client))

@@ -83,6 +83,22 @@ class Replies:
     def push(self, chunk: bytes) -> None:
         self._inbox.push(chunk)
 
+    def server_eof(self) -> None:
+        """One FATAL where a reply is owed, unless the server said its last word itself, the client has ended the
+        session, or the stream stands inside a message: then nothing may be added."""
+        state = self._state
+        is_inside = len(self._inbox) > 0 or self._remain > 0
+        if not state.queue or is_inside or state.has_failed or state.phase in (Phase.BROKEN, Phase.RAW):
+            return
+        if not state.is_ready or self._out.close is not None:
+            return
+        gone = ConnectionFailure(
+            "the server closed the connection; whether the statement took effect is not known",
+            hint="Connect again.",
+            severity="FATAL",
+        )
+        self._out.to_client.append(error_response(gone))
+
     def run(self) -> None:
         """Consume as many replies as can be."""
         if not self._inbox.is_ready:

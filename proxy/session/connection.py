@@ -40,6 +40,7 @@ class Session:
         self._state.queue.append(Entry(Asked.START_UP, is_internal_ready=True))
         self._meter = Meter(runtime.counters)
         self._is_closed = False
+        self._has_client_ended = False
 
     @property
     def server_key(self) -> bytes:
@@ -59,10 +60,13 @@ class Session:
 
     def client_eof(self) -> None:
         """Nothing more will come; what came is still answered."""
+        self._has_client_ended = True
 
     def server_eof(self) -> None:
-        """The server is gone: a client that is owed a reply hears so, with an SQLSTATE."""
-        self._replies.server_eof()
+        """The server is gone: a client that is owed a reply hears so, with an SQLSTATE; one that has ended its side
+        in the middle of a batch made the server go."""
+        if not self._has_client_ended:
+            self._replies.server_eof()
 
     def step(self) -> Step:
         """Do what can be done. Never raises for anything a client or server sent."""

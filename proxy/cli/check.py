@@ -120,6 +120,8 @@ def show(outcome: Outcome, console: Console) -> None:
 
 def _show_table(table: TableReport, console: Console) -> None:
     verdict = VERDICTS.get(table.verdict, "[red]refused (PS006)[/red]")
+    if any(finding.code == "table_missing" for finding in table.findings) and not table.is_refused:
+        verdict = "[yellow]no such table[/yellow]"
     console.print(f"  {escape(table.label.lstrip('.'))}  {verdict}")
     for finding in table.findings:
         _show_finding(finding, console)

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load
 from proxy.cli.output import Exit, fail, print_json, run_async, stdout
+from proxy.errors import NotAllowed
 from proxy.rules import Ruleset
 from proxy.service import schema_check
 from proxy.service.catalog_reader import read_snapshot
@@ -58,6 +59,12 @@ def explain(
         print_json(answer)
     else:
         show(answer, stdout())
+        if (
+            login == "default"
+            and answer["verdict"] == "refused"
+            and answer["reason"]["sqlstate"] == NotAllowed.sqlstate
+        ):
+            stdout().print("this is the answer for roles.default; --login NAME asks for a log-in of yours")
     raise typer.Exit(Exit.FOUND if answer["verdict"] == "refused" else Exit.OK)
 
 

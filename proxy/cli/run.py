@@ -5,6 +5,8 @@ One reason to change: what happens before the first worker starts.
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,7 @@ from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load
 from proxy.cli.output import fail, run_async, say
 from proxy.cli.worker import Worker, read_lock, start_worker
 from proxy.errors import PgsealError
+from proxy.hosts import Address
 from proxy.keys.kms.base import overwrite
 from proxy.net.gate import check_auth
 from proxy.net.settings import NetSettings
@@ -43,10 +46,26 @@ def run(
     reasons = check_auth(settings)
     if reasons:
         fail("\n".join(f"{config}: {reason}" for reason in reasons))
+    _refuse_taken("listen", installation.config.listen)
+    if installation.config.http is not None:
+        _refuse_taken("http.listen", installation.config.http.listen)
     secrets = run_async(secrets_of(installation))
     read_lock(installation, secrets)
     code = _serve(installation, settings, secrets)
     raise typer.Exit(code)
+
+
+def _refuse_taken(key: str, address: Address) -> None:
+    """Workers share a port by SO_REUSEPORT: a second pgseal would take clients of the first one."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        reason = error.strerror or "the address cannot be used"
+        hint = f"another process listens there, perhaps a pgseal: end it, or write another {key}"
+        fail(
+            f"{key}: cannot listen on {address}: {reason}", hint=hint if error.errno == errno.EADDRINUSE else None
+        )
 
 
 def _serve(installation: Installation, settings: NetSettings, secrets: Instance) -> int:

@@ -83,7 +83,7 @@ class Worker:
             gate = Gate.open(NetSettings.of(changed.config))
             await self.databases.change_rules(changed.rules)
         except PgsealError as error:
-            _log.error("reload refused", reason=error.message)
+            _log.error("reload refused", reason=error.message, **({"hint": error.hint} if error.hint else {}))
             self._record("config.reload_refused", error.message)
             return
         self.server.gate = gate

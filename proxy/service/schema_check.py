@@ -42,7 +42,9 @@ def _ruled(rules: Ruleset, schema: LiveSchema, name: Name) -> TableReport:
     rule, live = rules.tables[name], schema.tables.get(name)
     findings = [finding for column in rule.columns.values() for finding in check_rule(column)]
     if live is None:
-        reason = "is not there yet; CREATE TABLE through pgseal makes it with its guards"
+        reason = (
+            "is not there yet; CREATE TABLE through pgseal makes it with its guards (or is the name misspelt?)"
+        )
         findings.append(Finding(Weight.NOTES, "table_missing", reason))
     else:
         findings += check_table(rule, live)

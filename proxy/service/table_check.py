@@ -116,13 +116,23 @@ def _row_level_security(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
     policies = [item for item in live.dependents if item.kind == "policy"]
     column = rule.tenant.name if rule.tenant.source is TenantFrom.COLUMN else None
     if not any(column in (None, item.column) for item in policies):
-        name = column or "tenant_id"
-        ddl = (
-            f"CREATE POLICY pgseal_tenant ON {table} USING ({quoted(name)}::text = "
-            f"pg_catalog.current_setting('app.tenant_id', true))"
-        )
-        reason = "isolation: rls, but no policy looks at the tenant column"
-        yield Finding(Weight.REFUSES, "rls_policy_missing", reason, ddl=(ddl,))
+        yield _no_policy(rule, live, table)
+
+
+def _no_policy(rule: TableRule, live: LiveTable, table: str) -> Finding:
+    """With the policy to make, where the table has a column that it can look at."""
+    is_setting = rule.tenant.source is TenantFrom.SETTING
+    column = rule.tenant.name.rpartition(".")[2] if is_setting else rule.tenant.name
+    if column not in live.columns:
+        reason = "isolation: rls, but there is no policy; make one over the column that says whose a row is"
+        return Finding(Weight.REFUSES, "rls_policy_missing", reason)
+    setting = (rule.tenant.name if is_setting else "app.tenant_id").replace("'", "''")
+    ddl = (
+        f"CREATE POLICY pgseal_tenant ON {table} USING ({quoted(column)}::text = "
+        f"pg_catalog.current_setting('{setting}', true))"
+    )
+    reason = "isolation: rls, but no policy looks at the tenant column"
+    return Finding(Weight.REFUSES, "rls_policy_missing", reason, ddl=(ddl,))
 
 
 def _bound_columns(rule: TableRule, live: LiveTable) -> Iterator[Finding]:

@@ -185,7 +185,7 @@ def _hint_for(word: str) -> str:
     if word.endswith((" =", " <>")):
         return "write = or <> of pg_catalog"
     return (
-        "only = and <> are offered"
+        "pgseal compares for equality only, where the rule has search; compute it in the application"
         if word.startswith("the operator") or word in _KIND_WORDS.values()
         else APPLICATION
     )

@@ -100,7 +100,7 @@ def _compare_cells(value: Value, word: str) -> None:
     root = value.var.find()
     if root.plain is None:
         root.is_compared = True
-        hint = "use deterministic mode, or add the primary key of the same table"
+        hint = "use GROUP BY, or deterministic mode, or add the primary key of the same table"
         root.one_form = Because(word, value.location, hint)
 
 

@@ -240,7 +240,7 @@ def _how_to_prove(ctx: Inference, column: SealedColumn) -> str:
         return (
             f"add AND {rule.tenant.name} = <constant or parameter> to the WHERE clause, for each table compared"
         )
-    return "declare isolation: rls or tenant-only for the table in the rules"
+    return "declare isolation: rls or tenant-only for the table, or search with scope: table, in the rules"
 
 
 def written_tenant(ctx: Inference, column: SealedColumn, leaf: Leaf, proof: TenantOf | None) -> TenantOf:

@@ -169,6 +169,22 @@ def test_run_taken_address_exits_2(tmp_path: Path, database: Database, proxy: Pr
     assert "cannot listen" in answer.stderr
 
 
+@pytest.mark.parametrize("key", ["listen", "http.listen"])
+def test_run_address_of_another_pgseal_exits_2(tmp_path: Path, proxy: Proxy, key: str) -> None:
+    """A second pgseal neither shares the clients of the first nor restarts its workers for ever."""
+    config = tmp_path / "pgseal.yaml"
+    text = config.read_text()
+    if key == "listen":
+        text = text.replace("listen: 127.0.0.1:0", f"listen: 127.0.0.1:{proxy.port}", 1)
+    else:
+        text = text.replace("'127.0.0.1:0'", f"'127.0.0.1:{proxy.http_port}'")
+    config.write_text(text)
+    answer = subprocess.run([PGSEAL, "run", "--config", config], capture_output=True, text=True, timeout=20)
+    assert answer.returncode == 2
+    assert f"error: {key}: cannot listen on 127.0.0.1:" in answer.stderr
+    assert "hint: another process listens there" in answer.stderr
+
+
 def test_run_two_workers_add_up_in_metrics(tmp_path: Path, database: Database) -> None:
     """Connections land in either worker; the first one serves the sum, and both trails are whole."""
     with proxy_process(tmp_path, database, RULES, more="workers: 2\n") as proxy:

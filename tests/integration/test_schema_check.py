@@ -271,6 +271,18 @@ async def test_check_row_level_security_is_verified(database: Database) -> None:
     assert not (await checked(database, ruleset)).tables[0].is_refused
 
 
+async def test_check_policy_for_a_setting_names_a_column_that_is_there(database: Database) -> None:
+    """With the tenant in a setting there is SQL only where a column is named as the setting is."""
+    rule = rules(column(), tenant=TenantRule(TenantFrom.SETTING, "shop.owner"), isolation=Isolation.RLS)
+    database.execute(guarded(column()))
+    assert (await found(database, rule))["rls_policy_missing"].ddl == ()
+    database.execute("ALTER TABLE patients ADD COLUMN owner text")
+    ddl = (await found(database, rule))["rls_policy_missing"].ddl
+    assert "'shop.owner'" in ddl[0]
+    database.execute(ddl[0])
+    assert "rls_policy_missing" not in await found(database, rule)
+
+
 async def test_check_tenant_only_with_a_tenant_column_is_refused(database: Database) -> None:
     """A table cannot hold one tenant and have the tenant in each row."""
     database.execute(guarded(column()))

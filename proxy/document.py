@@ -27,6 +27,7 @@ Location = tuple[str | int, ...]
 MAX_FILE_SIZE: Final = 1024 * 1024
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 100_000
+_LOOK: Final = "look at the indentation (spaces, no tabs), brackets and quotes there and in the line before"
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})\Z")
 _WORDS: Final[Mapping[str, Scalar]] = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -90,7 +91,7 @@ def parse_document(raw: bytes, file: str) -> Document:
         raise ConfigError(f"{file}: is not UTF-8") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{file}:{line}: {error.problem or 'is not YAML'}") from None
+        raise ConfigError(f"{file}:{line}: {error.problem or 'is not YAML'}; {_LOOK}") from None
     except (yaml.YAMLError, ValueError):
         raise ConfigError(f"{file}: is not YAML") from None
     except RecursionError:

@@ -83,6 +83,8 @@ def _explain(document: Document, where: Location, detail: ErrorDetails, schema: 
         return f"{place}: the key '{where[-1]}' is missing"
     if kind in ("dataclass_type", "dict_type"):
         return f"{place}: {dotted(where) or 'the file'}: must be a mapping of keys"
+    if kind == "string_pattern_mismatch" and where[:1] == ("tables",) and len(where) <= 3:
+        return f"{place}: {dotted(where[:2])}: a table is written schema.table, such as public.patients"
     reason = detail["msg"].removeprefix("Value error, ")
     return f"{place}: {dotted(where) or 'the file'}: {reason[:1].lower()}{reason[1:]}"
 

@@ -37,6 +37,19 @@ def table(*columns: str, top: str = TENANT, more: str = "") -> str:
     return f"version: 1\n{top}tables:\n  public.t:\n    columns:\n{lines}{more}"
 
 
+def test_rules_table_without_schema_says_how_it_is_written(tmp_path: Path) -> None:
+    """Words, not the pattern that the name does not match."""
+    said = refusal(tmp_path, table("a: {type: text}").replace("public.t", "people"))
+    assert said == "rules.yaml:4: tables.people: a table is written schema.table, such as public.patients"
+
+
+def test_rules_wrong_indentation_says_what_to_look_at(tmp_path: Path) -> None:
+    """What the YAML scanner says is in its own words; after them stands what to do."""
+    said = refusal(tmp_path, table("a: {type: text}").replace("  public", "\tpublic"))
+    assert said.startswith("rules.yaml:4: ")
+    assert "look at the indentation" in said
+
+
 def test_rules_example_resolves_to_what_it_says() -> None:
     """The example beside the schema loads, with every default resolved."""
     rules = load_rules(ROOT / "rules", "app")["app"]

@@ -70,7 +70,7 @@ def rendering(planned: Planned, slot_texts: Sequence[bytes]) -> Generator[tuple[
         if n_left == 0:
             n_left = 2 * EDITS_A_STEP
             yield ()
-    text = planned.text if len(parts) == 1 else b"".join(parts)
+    text = parts[0] if len(parts) == 1 else b"".join(parts)
     return Rendered(text, planned, slot_texts)
 
 

@@ -142,7 +142,11 @@ def flow(node: dict[str, Any]) -> Flow:
             return frozenset() if body.get("isnull") else frozenset({"constant"})
         case "TypeCast":
             inner = body["arg"].get("A_Const", {}).get("sval", {}).get("sval", "")
-            return frozenset({"slot"}) if inner == "\\x00" else flow(body["arg"]) - {"cell"} | lost(body["arg"])
+            if inner == "\\x00":
+                return frozenset({"slot"})
+            if body["typeName"]["names"][-1]["String"]["sval"] == "bytea":  # a cell's own type: it stays a cell
+                return flow(body["arg"])
+            return flow(body["arg"]) - {"cell"} | lost(body["arg"])
         case "FuncCall" if is_token(body):
             return frozenset({"token"}) if flow(body["args"][0]) == {"cell"} else frozenset({"broken"})
         case "FuncCall" if "over" in body:

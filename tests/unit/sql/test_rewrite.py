@@ -36,6 +36,14 @@ def test_render_keeps_words_apart() -> None:
     assert rendered("SELECT'x'FROM t", Edit(1, 1, (0,)), slots=(b"$1",)).text == b"SELECT $1 FROM t"
 
 
+def test_render_takes_away_the_end_or_the_beginning_of_a_text() -> None:
+    """An edit that leaves one run of the text is an edit all the same."""
+    assert rendered("RETURNING ssn::text", Edit(2, 3, ())).text == b"RETURNING ssn"
+    assert rendered("RETURNING ssn", Edit(0, 0, ())).text == b" ssn"
+    assert rendered("ssn", Edit(0, 0, (b"other",))).text == b"other"
+    assert rendered("ssn", Edit(0, 0, ())).text == b""
+
+
 def test_render_of_overlapping_edits_is_an_internal_error() -> None:
     """A fault of planning never reaches the server."""
     with pytest.raises(InternalError):

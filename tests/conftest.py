@@ -29,10 +29,12 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("PGSEAL_CACHE", str(ROOT / ".cache"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process of a test compiles everything anew
 
-# `fast` in every run, `deep` in make fuzz (HYPOTHESIS_PROFILE); a busy machine is no failure in either
+# `fast` at a desk looks for new examples in every run, `deep` (make fuzz) for many; `ci` tries the same ones each
+# time, so that a change is judged by what it changes. A busy machine is no failure in any of them.
 settings.register_profile("fast", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", settings.get_profile("fast"), max_examples=3000, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+settings.register_profile("ci", settings.get_profile("fast"), derandomize=True, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fast"))
 
 _numbers = itertools.count(1)
 

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-import structlog
 import typer
 
 from proxy import logs
@@ -20,7 +19,6 @@ from proxy.cli.approval import secrets_of
 from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load
 from proxy.cli.output import fail, run_async, say
 from proxy.cli.worker import Worker, read_lock, start_worker
-from proxy.errors import PgsealError
 from proxy.hosts import Address
 from proxy.keys.kms.base import overwrite
 from proxy.net.gate import check_auth
@@ -28,7 +26,6 @@ from proxy.net.settings import NetSettings
 from proxy.net.workers import Place, supervise
 from proxy.service.instance import Instance
 
-_log = structlog.get_logger("pgseal.run")
 EXAMPLE: Final = "Example: [bold]pgseal run --config /etc/pgseal/pgseal.yaml[/bold]"
 
 
@@ -76,11 +73,7 @@ def _serve(installation: Installation, settings: NetSettings, secrets: Instance)
         folder, state = config.audit.folder, config.state
         writer = next_writer(bytes(secrets.audit_root), folder, state, secrets.name, place.index, time.time())
         overwrite(secrets.audit_root)
-        try:
-            return await start_worker(installation, secrets, writer, place)
-        except PgsealError as error:
-            _log.error("worker cannot start", reason=error.message, sqlstate=error.sqlstate)
-            raise
+        return await start_worker(installation, secrets, writer, place)
 
     try:
         return supervise(settings, config.workers, start, lambda port: _announce(installation, port))

@@ -23,6 +23,8 @@ from enum import IntFlag
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import structlog
+
 from proxy.audit.events import Event
 from proxy.errors import AdminShutdown, InternalError, PgsealError
 from proxy.net.edge import Edge, Vanished
@@ -33,6 +35,7 @@ HIGH_WATER: Final = 64 * 1024
 _LINGER_S: Final = 10.0  # for some of the last bytes to leave at a close
 _MUCH: Final = 1 << 62
 _log = logging.getLogger("pgseal.net")
+_events = structlog.get_logger("pgseal.net")
 
 
 class Work(Protocol):
@@ -387,6 +390,10 @@ def exit_code(job: Callable[[], None]) -> int:
     """Runs a whole worker: 0 when it ended in order, 1 when it could not go on."""
     try:
         job()
+    except PgsealError as error:
+        hint = {"hint": error.hint} if error.hint else {}
+        _events.error("worker cannot serve", reason=error.message, sqlstate=error.sqlstate, **hint)
+        return 1
     except Exception as error:
         report(error)
         return 1

@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from proxy.net.workers import Post
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """
@@ -21,6 +24,8 @@ from dataclasses import dataclass
 from proxy.config import ServerConfig, Tls
 from proxy.net.server import Server, serve
 from proxy.net.settings import NetSettings
+from proxy import logs
+from proxy.errors import ConfigError
 from proxy.net.workers import supervise
 from tests.edge import CopyServices
 
@@ -36,10 +41,13 @@ class Worker:
         say("closed", os.getpid())
 
 async def start(place):
+    if os.environ.get("TROUBLE") == "always":
+        raise ConfigError("the key file is not there", hint="make one")
     worker = Worker(await serve(place.settings, CopyServices()))
     say("worker", place.index, os.getpid())
     return worker
 
+logs.configure()
 settings = NetSettings(port=0, server=ServerConfig("127.0.0.1", 1, Tls.DISABLE), stop_timeout_s=5)
 sys.exit(supervise(settings, int(sys.argv[1]), start, lambda port: say("port", port)))
 """
@@ -141,3 +149,53 @@ def test_port_that_is_taken_ends_the_parent_at_once():
         command = [sys.executable, "-c", program, "1", str(taken.getsockname()[1])]
         answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert answer.returncode != 0 and "Address already in use" in answer.stderr
+
+
+def test_workers_of_which_none_can_start_end_the_parent_with_2_and_the_reason_once():
+    """Nothing is tried again, and a mistake of the configuration is not called an internal error."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "TROUBLE": "always"},
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.count("the key file is not there") == 1
+    assert "make one" in answer.stderr and "internal error" not in answer.stderr
+
+
+def test_worker_that_dies_again_waits_before_its_next_start():
+    """At once after the first death; the second one costs half a second."""
+    with family(1) as started:
+        pid = started.hear_workers(1)[0]
+        os.kill(pid, signal.SIGKILL)
+        pid = started.hear_workers(1)[0]
+        died = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        started.hear_workers(1)
+        assert time.monotonic() - died >= 0.5
+        assert is_served(started.port)
+
+
+def test_post_delays_double_to_half_a_minute():
+    """However often a worker ends."""
+    post, delays = Post(), []
+    for _ in range(40):
+        post.ended(100.0)
+        delays.append(post.due - 100.0)
+    assert delays[:9] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert delays[-1] == 30.0
+
+
+@pytest.mark.parametrize(("served_s", "delay"), [(59.0, 1.0), (60.0, 0.0)])
+def test_post_that_served_a_minute_is_as_new(served_s, delay):
+    """What happened before does not count any more."""
+    post = Post()
+    post.ended(0.0)
+    post.ended(0.0)
+    post.served_since = 10.0
+    post.ended(10.0 + served_s)
+    assert post.due == 10.0 + served_s + delay

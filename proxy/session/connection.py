@@ -48,7 +48,10 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        return not self._state.queue and self._state.status == ord("I")
+        """Nothing is owed. (A Sync that may have been ignored in copy mode is not waited for after the next one's
+        answer.)"""
+        state = self._state
+        return state.status == ord("I") and not state.has_failed and all(e.is_maybe for e in state.queue)
 
     def client_data(self, chunk: bytes) -> None:
         self._meter.client_came(len(chunk))

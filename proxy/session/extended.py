@@ -56,6 +56,8 @@ class Extended:
             return FORWARD
         if message.name.startswith(PRIVATE_PREFIX):
             return self._sender.reject_extended(_reserved())
+        if message.name and state.is_unsure(message.name):
+            return self._sender.wait()
         try:
             statement = self._sender.finished(lambda: self._planning.statement(message))
         except PgsealError as error:
@@ -66,10 +68,12 @@ class Extended:
 
     def _register(self, statement: Statement) -> Done:
         state = self._state
-        previous = state.statements.get(statement.name) if statement.name else None
+        previous = state.statements.get(statement.name)
         entry = Entry(Asked.PARSE, statement=statement, previous_statement=previous)
-        if previous is None:
+        if previous is None or not statement.name:
             state.statements[statement.name] = statement
+            if previous is not None:
+                state.changes(statement.name)
         else:  # the server will refuse the name (42P05), or, if it has lost the old one, say that it took the new
             previous.is_being_replaced = True
         if statement.rendered is None:
@@ -97,6 +101,8 @@ class Extended:
         if portal_name.startswith(PRIVATE_PREFIX):  # else a stand-in's Execute could find something to run
             return self._sender.reject_extended(_reserved())
         if state.n_pending_effects:
+            return self._sender.wait()
+        if state.unsure and state.is_unsure(statement_name):
             return self._sender.wait()
         statement = state.statements.get(statement_name)
         if statement is None:
@@ -183,6 +189,8 @@ class Extended:
         kind = buffer[start + 5 : start + 6]
         name = buffer[start + 6 : end - 1]
         if kind == b"S":
+            if state.is_unsure(name):
+                return self._sender.wait()
             statement = state.statements.get(name)
             if statement is None:
                 state.queue.append(DESCRIBE_STATEMENT)
@@ -241,8 +249,11 @@ class Extended:
             return REPLACED
         name = buffer[start + 6 : end - 1]
         if buffer[start + 5] == ord("S"):
+            if state.is_unsure(name):
+                return self._sender.wait()
             closed = state.statements.pop(name, None)
             if closed is not None:
+                state.changes(name)
                 state.queue.append(Entry(Asked.CLOSE, previous_statement=closed))
                 return FORWARD
         else:

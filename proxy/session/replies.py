@@ -67,6 +67,7 @@ class Replies:
         self.server_key = b""
         self._handlers: dict[int, Callable[[bytes, int, int], bytes | None]] = {
             b.PARSE_COMPLETE: self._parse_complete,
+            b.CLOSE_COMPLETE: self._close_complete,
             b.READY_FOR_QUERY: self._ready,
             b.ERROR_RESPONSE: self._error,
             b.ROW_DESCRIPTION: self._row_description,
@@ -261,6 +262,7 @@ class Replies:
         if queue and queue[0].is_maybe:
             for index, entry in enumerate(queue):
                 if entry.asked is Asked.SYNC and not entry.is_maybe:
+                    queue[0] = replace(queue[0], is_maybe=False)  # one of the two is counted
                     queue[index] = replace(entry, is_maybe=True, is_plain=False)
                     break
 
@@ -286,8 +288,14 @@ class Replies:
 
     def _parse_complete(self, buffer: bytes, start: int, end: int) -> bytes | None:
         head = self._advance(b.PARSE_COMPLETE)
-        if head.previous_statement is not None and head.statement is not None:
+        if head.previous_statement is not None and head.statement is not None and head.statement.name:
             self._state.statements[head.statement.name] = head.statement
+        return b"" if head.action is Action.SKIP else None
+
+    def _close_complete(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        head = self._advance(b.CLOSE_COMPLETE)
+        if head.previous_statement is not None:
+            self._state.settle(head.previous_statement.name)
         return b"" if head.action is Action.SKIP else None
 
     def _key(self, buffer: bytes, start: int, end: int) -> bytes | None:
@@ -389,10 +397,14 @@ class Replies:
         """The server ignores everything up to the next Sync: what was queued for it will not be answered."""
         state = self._state
         queue = state.queue
+        if queue[0].asked is Asked.PARSE and queue[0].statement is not None and not queue[0].statement.name:
+            queue[0].previous_statement = None  # a Parse that fails has dropped it
+        skipped = []
         while queue and queue[0].asked is not Asked.SYNC:
-            entry = queue.popleft()
+            skipped.append(queue.popleft())
+            self._results.skipped(skipped[-1])
+        for entry in reversed(skipped):  # what was done last is undone first
             state.undo(entry)
-            self._results.skipped(entry)
         if not queue:
             state.is_skipping = True
 

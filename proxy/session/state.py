@@ -146,6 +146,9 @@ class State:
     queue: deque[Entry] = field(default_factory=deque)
     statements: dict[bytes, Statement] = field(default_factory=dict)
     portals: dict[bytes, Portal] = field(default_factory=dict)
+    unsure: dict[bytes, int] = field(
+        default_factory=dict
+    )  # statements closed or replaced, by batch: see is_unsure
     phase: Phase = Phase.NORMAL
     status: int = ord("I")  # of the last ReadyForQuery
     is_ready: bool = False  # the first ReadyForQuery has come
@@ -159,6 +162,16 @@ class State:
     is_code_new: bool = False  # own DDL made code, so that even what names nothing watched waits for that read
     is_catalog_stale: bool = False  # own DDL was committed: planning needs a catalog read after it
 
+    def is_unsure(self, name: bytes) -> bool:
+        """A batch before the present one closed or replaced this statement and is not answered: if the server
+        skips that, the name still means what it meant before. (In the same batch what follows is skipped too.)"""
+        batch = self.unsure.get(name)
+        return batch is not None and self.n_ready < batch <= self.n_asked_ready and len(self.queue) > 0
+
+    def changes(self, name: bytes) -> None:
+        """A message of the present batch closes or replaces the statement of this name."""
+        self.unsure[name] = self.n_asked_ready + 1
+
     def end_portals(self) -> None:
         """The transaction ended: portals bound in it are gone, those of a batch sent since are not there yet."""
         ended = self.n_ready
@@ -171,22 +184,39 @@ class State:
     def undo(self, entry: Entry) -> None:
         """The server skipped (or failed) this message: what it registered did not happen."""
         if entry.asked is Asked.PARSE and entry.statement is not None:
+            if not entry.statement.name and self.statements.get(b"") is not entry.statement:
+                self._relink(entry)
             _put_back(self.statements, entry.statement.name, entry.statement, entry.previous_statement)
             if entry.previous_statement is not None:
                 entry.previous_statement.is_being_replaced = False
         elif entry.asked is Asked.CLOSE:
             if entry.previous_statement is not None:
+                self.settle(entry.previous_statement.name)
                 self.statements.setdefault(entry.previous_statement.name, entry.previous_statement)
             elif entry.previous_portal is not None:
                 self.portals.setdefault(entry.previous_portal.name, entry.previous_portal)
         elif entry.asked is Asked.BIND and entry.portal is not None:
             _put_back(self.portals, entry.portal.name, entry.portal, entry.previous_portal)
+        elif entry.asked is Asked.BIND and entry.previous_portal is not None:
+            self.portals.setdefault(entry.previous_portal.name, entry.previous_portal)
         elif entry.asked in DESCRIBES and entry.statement is not None:
             entry.statement.is_describe_asked = False
         if (entry.execution is not None and entry.execution.has_effects) or (
             entry.text is not None and entry.text.has_effects
         ):
             self.n_pending_effects -= 1
+
+    def settle(self, name: bytes) -> None:
+        """The Close of this statement in the batch under way is answered or skipped."""
+        if self.unsure.get(name) == self.n_ready + 1:
+            del self.unsure[name]
+
+    def _relink(self, entry: Entry) -> None:
+        """What replaced (or closed) the unnamed statement of a skipped Parse has replaced the one before it."""
+        for later in self.queue:
+            if later.previous_statement is entry.statement:
+                later.previous_statement = entry.previous_statement
+                return
 
 
 def _put_back(table: dict[bytes, T], name: bytes, current: T, previous: T | None) -> None:

@@ -123,6 +123,8 @@ class ModelServer:
         if message.fields["name"] and message.fields["name"] in self.statements:
             return self._fail("42P05", "P")
         if b"bad" in message.sql:
+            if not message.fields["name"]:
+                self.statements.pop(b"", None)
             return self._fail("42601", "P")
         self.statements[message.fields["name"]] = message.sql.decode("utf-8", "replace")
         return PARSED

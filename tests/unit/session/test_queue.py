@@ -170,6 +170,24 @@ def test_copy_in_that_fails_before_its_data_answers_both_syncs() -> None:
     assert talk.session.is_idle
 
 
+@pytest.mark.parametrize("n_ready", [1, 2])
+def test_copy_in_that_fails_after_a_sync_in_copy_mode_is_idle_at_either_ready(n_ready: int) -> None:
+    """The server ignored that Sync, or read it behind the failure: what follows is matched either way."""
+    talk = Talk()
+    talk.client(run("copy visits from stdin"), sync())
+    talk.server(PARSED, BOUND, NO_DATA, COPY_IN)
+    talk.client(copy_data("1\n"), copy_done(), sync())
+    talk.server(error("22P02"))
+    assert not talk.session.is_idle
+    talk.server(*[ready()] * n_ready)
+    assert talk.session.is_idle
+    talk.client(query("select 1"))
+    assert not talk.session.is_idle
+    talk.server(columns(PLAIN), row(b"1"), complete("SELECT 1"), ready())
+    assert talk.to_client() == "1 2 G E[22P02]" + " ZI" * n_ready + " T D C[SELECT 1] ZI"
+    assert talk.session.is_idle
+
+
 def test_copy_out_streams_and_ends() -> None:
     """COPY TO STDOUT passes."""
     talk = Talk()

@@ -122,8 +122,9 @@ class Writer:
             case "subquery" | "exists":
                 return self._subquery(name, column, is_exists=kind == "exists")
             case "param":
-                place = self.value(column)
-                place = f"{place.partition('::')[0]}::{column.type}"  # without it PostgreSQL cannot tell
+                place = self.value(column).partition("::")[0]
+                if not self.chance(30):
+                    place = f"{place}::{column.type}"  # without it PostgreSQL cannot tell the type of a parameter
                 return f"({place} IS NULL OR {name} = {place})"
             case _:
                 return self._odd(name, column)

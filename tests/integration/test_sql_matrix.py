@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.embedded import EmbeddedPostgres
-from tests.sql_matrix import CASES, Case, render
+from tests.sql_matrix import CASES, COMPARABLE, Case, render
 from tests.sql_world import CANARIES, SEALED, STORAGES, VARIANTS, Variant, ddl, rows, rules
 from tests.twins import Twins, Way, assert_only_envelopes, assert_refused, assert_same, twin_databases
 
@@ -93,6 +93,19 @@ def test_statement_that_is_refused_says_why_and_leaves_no_trace(
         assert connection.run("SELECT 1", (), way)[0].sqlstate == "25P02"
         assert connection.run("COMMIT", (), way)[0].tag == "ROLLBACK"
     _assert_same_tables(twins, variant)
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.mode in COMPARABLE], ids=_id)
+@pytest.mark.parametrize("value", ["987-65-4321", None])
+def test_untyped_parameter_beside_is_null_has_the_type_of_the_column(
+    twins: Twins, variant: Variant, value: str | None
+) -> None:
+    """PostgreSQL alone cannot tell the type; pgseal answers as PostgreSQL does with the type written down."""
+    text = "SELECT id FROM {t} WHERE ?1 IS NULL OR ssn = ?1 ORDER BY id"
+    untyped, typed = variant.fill(text), variant.fill(text.replace("?1", "?1::text"))
+    assert twins.plain.run(untyped, (value,), Way.TEXT)[0].sqlstate == "42P08"
+    wanted = twins.plain.run(typed, (value,), Way.TEXT)
+    assert_same(twins.proxied.run(untyped, (value,), Way.TEXT), wanted, is_ordered=True)
 
 
 def test_matrix_is_rendered_as_a_table() -> None:

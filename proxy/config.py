@@ -380,11 +380,19 @@ def _conflicts(config: Config) -> list[tuple[Location, str]]:
     found = [*_client_conflicts(config), *_server_conflicts(config)]
     for alias, kms in config.kms.items():
         found += [(("kms", alias, *where), text) for where, text in _kms_conflicts(config, kms)]
+    if config.http is not None and _is_same(config.listen, config.http.listen):
+        found.append((("http", "listen"), "is the address of listen too; write another port"))
     if config.auth.mode in (AuthMode.PINNED, AuthMode.TERMINATE) and config.auth.verifiers is None:
         found.append(
             (("auth",), f"mode '{config.auth.mode.value}' needs the key 'verifiers', a file of verifiers")
         )
     return found
+
+
+def _is_same(one: Address, other: Address) -> bool:
+    a, b = ("127.0.0.1" if each.host.lower() == "localhost" else each.host.lower() for each in (one, other))
+    is_any = (":" in a) is (":" in b) and not {"0.0.0.0", "::"}.isdisjoint((a, b))  # noqa: S104
+    return 0 != one.port == other.port and (is_any or a == b)
 
 
 def _client_conflicts(config: Config) -> list[tuple[Location, str]]:

@@ -15,8 +15,10 @@ from rich.markup import escape
 
 from proxy.cli.approval import approve as write_approval
 from proxy.cli.approval import lowered as lowered_since
-from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load
+from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load, open_kek
 from proxy.cli.output import Exit, print_json, run_async, say, stdout
+from proxy.config import Config
+from proxy.errors import PgsealError
 from proxy.rules import Ruleset
 from proxy.service import schema_check
 from proxy.service.connection import connected
@@ -29,15 +31,18 @@ VERDICTS: Final = {"serves": "[green]serves[/green]", "warned": "[yellow]serves,
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything `check` says. `lowered`: what differs from the approved state, by database."""
+    """Everything `check` says. `lowered`: what differs from the approved state, by database. `problems`: why
+    `run` would not start."""
 
     reports: tuple[Report, ...]
     weaknesses: tuple[str, ...]
     lowered: dict[str, tuple[str, ...]]
+    problems: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
-        return all(report.is_clean for report in self.reports) and not any(self.lowered.values())
+        is_fitting = all(report.is_clean for report in self.reports)
+        return is_fitting and not any(self.lowered.values()) and not self.problems
 
 
 def check(
@@ -57,6 +62,9 @@ def check(
         show(outcome, stdout())
     if approve:
         refused = [label for report in outcome.reports for label in _refused(report)]
+        if outcome.problems:
+            say("not approved: pgseal run would not start; mend that first")
+            raise typer.Exit(Exit.FOUND)
         if refused:
             say(f"not approved: {', '.join(refused)} would be refused; mend them first")
             raise typer.Exit(Exit.FOUND)
@@ -67,10 +75,27 @@ def check(
 
 
 async def examine(installation: Installation) -> Outcome:
-    """Every ruled database in turn."""
+    """The KEKs, and every ruled database in turn. What was approved can be read only with the KEK."""
+    problems = await _kek_problems(installation.config)
     reports = [await _examine_one(installation, rules) for rules in installation.rules.values()]
-    lowered = await lowered_since(installation)
-    return Outcome(tuple(reports), tuple(installation.config.weaknesses()), lowered)
+    lowered = {} if problems else await lowered_since(installation)
+    return Outcome(tuple(reports), tuple(installation.config.weaknesses()), lowered, problems)
+
+
+async def _kek_problems(config: Config) -> tuple[str, ...]:
+    """Why a KEK cannot be used, with what helps."""
+    found: list[str] = []
+    for alias in config.kms:
+        try:
+            kms = open_kek(config, alias)
+            try:
+                await kms.check()
+            finally:
+                await kms.close()
+        except PgsealError as error:
+            hint, place = f" ({error.hint})" if error.hint else "", f"kms '{alias}': "
+            found.append(f"{place}{error.message.removeprefix(place)}{hint}")
+    return tuple(found)
 
 
 async def _examine_one(installation: Installation, rules: Ruleset) -> Report:
@@ -96,6 +121,7 @@ def _document(outcome: Outcome) -> dict[str, object]:
             }
             for report in outcome.reports
         ],
+        "problems": outcome.problems,
         "weaknesses": outcome.weaknesses,
     }
 
@@ -112,10 +138,12 @@ def show(outcome: Outcome, console: Console) -> None:
             console.print(f"  [red]not approved[/red]  {escape(change)}")
     if not outcome.reports:
         console.print("no rules: every database passes untouched")
-    if outcome.weaknesses:
+    if outcome.problems or outcome.weaknesses:
         console.print("[bold]this configuration[/bold]")
-        for weakness in outcome.weaknesses:
-            console.print(f"  [yellow]weak[/yellow]  {escape(weakness)}")
+    for problem in outcome.problems:
+        console.print(f"  [red]does not start[/red]  {escape(problem)}")
+    for weakness in outcome.weaknesses:
+        console.print(f"  [yellow]weak[/yellow]  {escape(weakness)}")
 
 
 def _show_table(table: TableReport, console: Console) -> None:

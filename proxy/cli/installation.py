@@ -76,18 +76,21 @@ def read_rules(config: Config) -> dict[str, Ruleset]:
 
 
 def open_kms(config: Config) -> dict[str, Kms]:
-    """Every KEK of the configuration, by alias."""
-    hosts = (config.server.host, config.service.host)
-    found: dict[str, Kms] = {}
-    for alias, kms in config.kms.items():
-        match kms.provider:
-            case Provider.LOCAL:
-                assert kms.keyfile is not None
-                found[alias] = load_local(alias, kms.keyfile, server_hosts=hosts, allow_local=kms.allow_local)
-            case Provider.AWS:
-                assert kms.key is not None
-                found[alias] = AwsKms(alias, kms.key, region=kms.region, endpoint=kms.endpoint)
-    return found
+    """Every KEK of the configuration, by alias; ConfigError for the first one that cannot be used."""
+    return {alias: open_kek(config, alias) for alias in config.kms}
+
+
+def open_kek(config: Config, alias: str) -> Kms:
+    """One KEK; ConfigError where its file or its settings cannot be used."""
+    kms = config.kms[alias]
+    match kms.provider:
+        case Provider.LOCAL:
+            assert kms.keyfile is not None
+            hosts = (config.server.host, config.service.host)
+            return load_local(alias, kms.keyfile, server_hosts=hosts, allow_local=kms.allow_local)
+        case Provider.AWS:
+            assert kms.key is not None
+            return AwsKms(alias, kms.key, region=kms.region, endpoint=kms.endpoint)
 
 
 def main_alias(config: Config) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.rules import Isolation, Read, Ruleset, TableRule, TenantFrom, Through
+from proxy.rules import Isolation, Mode, Read, Ruleset, Scope, TableRule, TenantFrom, Through
 from proxy.service.findings import Finding, Weight, quoted, quoted_table
 from proxy.service.live_schema import LiveSchema, LiveTable
 
@@ -91,7 +91,7 @@ def _moving_keys(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
 def _isolation(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
     match rule.isolation:
         case Isolation.NONE:
-            return
+            yield from _never_comparable(rule)
         case Isolation.RLS:
             yield from _row_level_security(rule, live)
         case Isolation.TENANT_ONLY:
@@ -101,6 +101,22 @@ def _isolation(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
             elif rule.tenant.source in (TenantFrom.SETTING, TenantFrom.USER):
                 reason = "isolation: tenant-only cannot be verified here: the tenant changes with the session"
                 yield Finding(Weight.WARNS, "isolation_unproved", reason)
+
+
+def _never_comparable(rule: TableRule) -> Iterator[Finding]:
+    """A tenant that only the session has says nothing of whose rows a statement meets."""
+    if rule.tenant.source not in (TenantFrom.SETTING, TenantFrom.USER):
+        return
+    for column in rule.columns.values():
+        is_exact = column.mode is Mode.DETERMINISTIC
+        if is_exact or (column.search and column.scope is Scope.TENANT):
+            reason = (
+                "every comparison is refused (PS002): no statement can prove whose rows it meets; write "
+                "isolation: rls (row-level security shows each session its tenant's rows) or "
+                "isolation: tenant-only for the table in the rules"
+            )
+            other = "" if is_exact else ", or scope: table for the column"
+            yield Finding(Weight.NOTES, "never_comparable", reason + other, column.column)
 
 
 def _row_level_security(rule: TableRule, live: LiveTable) -> Iterator[Finding]:

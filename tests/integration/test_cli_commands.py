@@ -224,6 +224,60 @@ def test_check_shows_what_is_weak_in_the_configuration(pgseal: Pgseal, installed
     assert "database administrator can read" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda key: key.chmod(0o644), "can be read by others (chmod 600"),
+        (lambda key: key.write_bytes(bytes(31)), "does not hold 32 bytes"),
+        (lambda key: key.unlink(), "No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("is_approved", [False, True])
+def test_check_kek_that_cannot_be_used_is_a_problem(
+    pgseal: Pgseal, installed: Installed, spoil: Callable[[Path], object], reason: str, is_approved: bool
+) -> None:
+    """Exit 1 with the reason, also where an approval cannot be read without it; nothing is approved then."""
+    if is_approved:
+        assert pgseal("check", "--config", installed.config, "--approve").code == 0
+    spoil(installed.folder / ".pgseal" / "kek")
+    answer = pgseal("check", "--config", installed.config)
+    assert answer.code == 1, answer.err
+    assert "does not start  kms 'main': key file" in answer.out and reason in answer.out
+    document = json.loads(pgseal("check", "--config", installed.config, "--json").out)
+    assert document["clean"] is False and reason in document["problems"][0]
+    assert pgseal("check", "--config", installed.config, "--approve").code == 1
+
+
+def test_check_one_address_for_clients_and_http_is_told_by_line(pgseal: Pgseal, installed: Installed) -> None:
+    """They cannot share a port."""
+    text = "listen: 127.0.0.1:7001\n" + installed.config.read_text() + "http:\n  listen: 127.0.0.1:7001\n"
+    installed.config.write_text(text)
+    line = text.count("\n")
+    answer = pgseal("check", "--config", installed.config)
+    assert answer.code == 2
+    assert f"pgseal.yaml:{line}: is the address of listen too" in answer.err
+
+
+def test_check_search_that_can_never_be_used_is_noted(pgseal: Pgseal, installed: Installed) -> None:
+    """A session's tenant proves nothing of the rows: the note agrees with what a comparison gets."""
+    rules = RULES.replace("{from: fixed, name: main}", "{from: setting, name: app.tenant_id}")
+    searched = rules.replace("varchar(11)}", "varchar(11), search: equality}")
+    installed.rules.write_text(searched)
+    installed.database.execute("CREATE TABLE patients (id int, ssn varchar(11))")
+    found = json.loads(pgseal("check", "--config", installed.config, "--json").out)
+    findings = found["databases"][0]["tables"][0]["findings"]
+    assert [one["column"] for one in findings if one["code"] == "never_comparable"] == ["ssn"]
+    for statement in (statement for one in findings for statement in one["ddl"]):
+        installed.database.execute(statement)
+    answer = pgseal("check", "--config", installed.config)
+    assert answer.code == 0 and "isolation: tenant-only" in answer.out and "scope: table" in answer.out
+    query = "SELECT id FROM patients WHERE ssn = $1"
+    explained = pgseal("explain", query, "--config", installed.config, "--login", "app", "--json")
+    assert json.loads(explained.out)["reason"]["sqlstate"] == "PS002"
+    installed.rules.write_text(searched.replace("equality}", "equality, scope: table}"))
+    assert "never_comparable" not in pgseal("check", "--config", installed.config, "--json").out
+
+
 def test_check_rules_mistakes_are_told_all_at_once_by_line(pgseal: Pgseal, installed: Installed) -> None:
     """Two mistakes, two lines with file and line, exit 2."""
     wrong = RULES.replace("varchar(11)", "varchar(11), serch: equality").replace("{read: plain}", "{read: plane}")

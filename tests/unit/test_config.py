@@ -175,6 +175,31 @@ def test_config_off_loopback_without_protection_is_refused(tmp_path: Path, text:
     assert reason in refusal(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("listen", "http", "is_refused"),
+    [
+        ("127.0.0.1:6432", "127.0.0.1:6432", True),
+        ("localhost:6432", "127.0.0.1:6432", True),
+        ("127.0.0.1:6432", "0.0.0.0:6432", True),
+        ("'[::1]:6432'", "'[::]:6432'", True),
+        ("127.0.0.1:6432", "'[::1]:6432'", False),
+        ("127.0.0.1:6432", "127.0.0.1:6433", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_config_one_address_for_clients_and_http_is_refused(
+    tmp_path: Path, listen: str, http: str, is_refused: bool
+) -> None:
+    """Where both would take one port; with port 0 the system gives two."""
+    path = tmp_path / "pgseal.yaml"
+    path.write_text(AWS + f"listen: {listen}\nhttp: {{listen: {http}}}\n")
+    if is_refused:
+        with pytest.raises(ConfigError, match="the address of listen too"):
+            load_config(path, {})
+    else:
+        assert load_config(path, {}).http is not None
+
+
 def test_config_insecure_legs_load_and_are_listed_as_weaknesses(tmp_path: Path) -> None:
     """What was accepted in writing shows in check and /readyz."""
     text = AWS.replace("@127.0.0.1/", "@db.example/") + (

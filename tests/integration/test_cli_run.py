@@ -185,6 +185,16 @@ def test_run_address_of_another_pgseal_exits_2(tmp_path: Path, proxy: Proxy, key
     assert "hint: another process listens there" in answer.stderr
 
 
+def test_run_worker_that_cannot_start_exits_2_with_the_reason_once(tmp_path: Path, proxy: Proxy) -> None:
+    """An audit folder that is a file: found in the first of two workers, and nothing is tried again."""
+    config = tmp_path / "pgseal.yaml"
+    (tmp_path / "taken").write_text("")
+    config.write_text(config.read_text() + "workers: 2\naudit: {path: taken}\n")
+    answer = subprocess.run([PGSEAL, "run", "--config", config], capture_output=True, text=True, timeout=20)
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.count("worker cannot serve") == 1 and "internal error" not in answer.stderr
+
+
 def test_run_two_workers_add_up_in_metrics(tmp_path: Path, database: Database) -> None:
     """Connections land in either worker; the first one serves the sum, and both trails are whole."""
     with proxy_process(tmp_path, database, RULES, more="workers: 2\n") as proxy:

@@ -56,7 +56,7 @@ class Extended:
             return FORWARD
         if message.name.startswith(PRIVATE_PREFIX):
             return self._sender.reject_extended(_reserved())
-        if message.name and state.is_unsure(message.name):
+        if message.name and state.is_taken(message.name):
             return self._sender.wait()
         try:
             statement = self._sender.finished(lambda: self._planning.statement(message))
@@ -69,6 +69,7 @@ class Extended:
     def _register(self, statement: Statement) -> Done:
         state = self._state
         previous = state.statements.get(statement.name)
+        statement.batch = state.n_asked_ready + 1
         entry = Entry(Asked.PARSE, statement=statement, previous_statement=previous)
         if previous is None or not statement.name:
             state.statements[statement.name] = statement
@@ -111,7 +112,12 @@ class Extended:
             return self._sender.wait()
         if statement.is_plain:
             return self._bind_pass(portal_name, statement)
-        return self._bind_planned(buffer[start + 5 : end], statement)
+        try:
+            return self._bind_planned(buffer[start + 5 : end], statement)
+        except PgsealError as error:
+            if state.is_under_way(statement.batch):  # the server may not have it at all, and says so itself then
+                return self._sender.wait()
+            return self._sender.reject_extended(error)
 
     def _bind_unknown(self, portal_name: bytes, statement_name: bytes) -> Done:
         """No statement of this name that pgseal knows: the server says so, and gets no value to keep."""
@@ -151,20 +157,17 @@ class Extended:
 
     def _bind_planned(self, body: bytes, statement: Statement) -> Done:
         if statement.refusal is not None:
-            return self._sender.reject_extended(copy(statement.refusal))
+            raise copy(statement.refusal)
         if statement.rendered is not None and statement.description is None:
             if not statement.is_describe_asked:
                 self._ask_description(statement)
             return self._sender.wait()
-        try:
-            if statement.is_direct and self._sender.job is None:
-                direct = self._planning.direct_portal(statement, body)
-                if direct is not None:
-                    self._bind_portal(direct)
-                    return FORWARD
-            made = self._sender.finished(lambda: self._planning.bind(statement, f.parse_bind(body)))
-        except PgsealError as error:
-            return self._sender.reject_extended(error)
+        if statement.is_direct and self._sender.job is None:
+            direct = self._planning.direct_portal(statement, body)
+            if direct is not None:
+                self._bind_portal(direct)
+                return FORWARD
+        made = self._sender.finished(lambda: self._planning.bind(statement, f.parse_bind(body)))
         if made is None:
             return HOLD
         portal, server_message = made

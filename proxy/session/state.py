@@ -166,7 +166,16 @@ class State:
         """A batch before the present one closed or replaced this statement and is not answered: if the server
         skips that, the name still means what it meant before. (In the same batch what follows is skipped too.)"""
         batch = self.unsure.get(name)
-        return batch is not None and self.n_ready < batch <= self.n_asked_ready and len(self.queue) > 0
+        return batch is not None and self.is_under_way(batch)
+
+    def is_taken(self, name: bytes) -> bool:
+        """Whether a named statement is there to be replaced is not sure yet."""
+        known = self.statements.get(name)
+        return (known is not None and self.is_under_way(known.batch)) or self.is_unsure(name)
+
+    def is_under_way(self, batch: int) -> bool:
+        """Its Sync was sent and is not answered."""
+        return self.n_ready < batch <= self.n_asked_ready and len(self.queue) > 0
 
     def changes(self, name: bytes) -> None:
         """A message of the present batch closes or replaces the statement of this name."""
@@ -184,7 +193,7 @@ class State:
     def undo(self, entry: Entry) -> None:
         """The server skipped (or failed) this message: what it registered did not happen."""
         if entry.asked is Asked.PARSE and entry.statement is not None:
-            if not entry.statement.name and self.statements.get(b"") is not entry.statement:
+            if self.statements.get(entry.statement.name) is not entry.statement:
                 self._relink(entry)
             _put_back(self.statements, entry.statement.name, entry.statement, entry.previous_statement)
             if entry.previous_statement is not None:
@@ -192,7 +201,7 @@ class State:
         elif entry.asked is Asked.CLOSE:
             if entry.previous_statement is not None:
                 self.settle(entry.previous_statement.name)
-                self.statements.setdefault(entry.previous_statement.name, entry.previous_statement)
+                self._reopen(entry.previous_statement)
             elif entry.previous_portal is not None:
                 self.portals.setdefault(entry.previous_portal.name, entry.previous_portal)
         elif entry.asked is Asked.BIND and entry.portal is not None:
@@ -211,8 +220,18 @@ class State:
         if self.unsure.get(name) == self.n_ready + 1:
             del self.unsure[name]
 
+    def _reopen(self, closed: Statement) -> None:
+        """A Close was skipped: the statement is there, or is what a later Parse of its name replaces."""
+        if self.statements.setdefault(closed.name, closed) is closed:
+            return
+        for later in self.queue:
+            made = later.statement if later.asked is Asked.PARSE else None
+            if made is not None and made.name == closed.name and later.previous_statement is None:
+                later.previous_statement = closed
+                return
+
     def _relink(self, entry: Entry) -> None:
-        """What replaced (or closed) the unnamed statement of a skipped Parse has replaced the one before it."""
+        """What replaced or closed the statement of a skipped Parse did so to the one before it, if to any."""
         for later in self.queue:
             if later.previous_statement is entry.statement:
                 later.previous_statement = entry.previous_statement

@@ -41,6 +41,7 @@ class Statement:
     server_oids: tuple[int, ...] = ()  # of a ParameterDescription whose RowDescription is still to come
     refusal: PgsealError | None = None  # plan and description disagree: it may not be bound
     is_being_replaced: bool = False  # a Parse of the same name is under way
+    batch: int = 0  # number of the ReadyForQuery that ends what it was parsed in
     is_described: bool = False  # a RowDescription (or NoData) of it has been looked at
     is_describe_asked: bool = False  # a Describe of it is in the queue
     is_prepared_by_sql: bool = False

@@ -96,6 +96,26 @@ def test_pipelined_batches_over_the_unnamed_statement_do_not_wait() -> None:
         + describe_statement("a")
         + sync(),
         execute("x") + close_statement("a") + sync() + bind("v", statement="a") + execute() + sync(),
+        execute("x") + parse(OTHER, "b") + sync() + parse("select 1", "b") + describe_statement("b") + sync(),
+        execute("x")
+        + parse(OTHER, "b")
+        + sync()
+        + execute("x")
+        + close_statement("b")
+        + sync()
+        + parse("select 1", "b")
+        + describe_statement("b")
+        + sync(),
+        execute("x") + parse(INSERT, "b") + sync() + bind(statement="b") + sync(),
+        execute("x")
+        + close_statement()
+        + parse(OTHER)
+        + sync()
+        + execute("x")
+        + parse(INSERT)
+        + sync()
+        + describe_statement()
+        + sync(),
         execute("x") + parse(OTHER) + sync() + close_statement() + sync() + bind("v") + execute() + sync(),
     ],
 )

@@ -19,6 +19,7 @@ from proxy.net.workers import Post
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """
+import asyncio
 import os, sys
 from dataclasses import dataclass
 from proxy.config import ServerConfig, Tls
@@ -44,7 +45,7 @@ async def start(place):
     if os.environ.get("TROUBLE") == "always":
         raise ConfigError("the key file is not there", hint="make one")
     worker = Worker(await serve(place.settings, CopyServices()))
-    say("worker", place.index, os.getpid())
+    asyncio.get_running_loop().call_soon(say, "worker", place.index, os.getpid())  # after the parent was told
     return worker
 
 logs.configure()

@@ -25,7 +25,6 @@ from proxy.errors import CellNotOpen, ProgramLimitExceeded
 MAGIC: Final = b"\xa6\x0b\x35"
 RANDOMISED_SUITE: Final = 1
 DETERMINISTIC_SUITE: Final = 2
-RANDOMISED_START: Final = MAGIC + bytes([RANDOMISED_SUITE])
 
 TOKEN_BIT: Final = 1
 PADDED_BIT: Final = 2

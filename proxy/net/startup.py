@@ -27,8 +27,6 @@ MAX_NAME_SIZE: Final = 63
 _MAJOR: Final = 3
 _LAST_MINOR: Final = 2
 _ONCE: Final = frozenset((b"user", b"database", b"options", b"replication"))
-_FALSE: Final = frozenset((b"f", b"fa", b"fal", b"fals", b"false", b"n", b"no", b"of", b"off", b"0"))
-_TRUE: Final = frozenset((b"t", b"tr", b"tru", b"true", b"y", b"ye", b"yes", b"on", b"1"))
 _HEAD = struct.Struct("!ii")
 
 

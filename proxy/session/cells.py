@@ -59,7 +59,6 @@ class OpenColumn:
     keys: dict[bytes, ColumnKeys | None] = field(default_factory=dict)  # None: denied, shown as NULL
     n_opened: int = 0  # since the last event, with the keys used
     used: set[int] = field(default_factory=set)
-    last: ColumnKeys | None = None
 
     @property
     def is_raw(self) -> bool:
@@ -219,16 +218,9 @@ class RowOpener:
         self, column: OpenColumn, envelope: bytes, head: bytes, inlines: dict[bytes, Inline | None]
     ) -> bytes | None:
         """The display form of a cell whose short way is not known; None where it is denied."""
-        name = envelope[5:9]
-        keys = column.keys.get(name)
+        keys = self._keys_of(column, envelope)
         if keys is None:
-            if name in column.keys:
-                return None
-            keys = self._find_keys(column, envelope)
-            if keys is None:
-                column.keys[name] = None
-                return None
-        column.used.add(keys.key_id)
+            return None
         inlines[head] = keys.inline(head)
         return keys.open(envelope, ())
 
@@ -265,22 +257,23 @@ class RowOpener:
         parts.append(buffer[copied:end])
 
     def _open(self, column: OpenColumn, envelope: bytes, buffer: bytes, start: int) -> bytes | None:
-        name = envelope[5:9]
-        keys = column.keys.get(name)
+        keys = self._keys_of(column, envelope)
         if keys is None:
-            if name in column.keys:
-                return None
-            keys = self._find_keys(column, envelope)
-            if keys is None:
-                column.keys[name] = None
-                return None
+            return None
         column.n_opened += 1
-        if keys is not column.last:
-            column.last = keys
-            column.used.add(keys.key_id)
         bound = _bound_values(column, buffer, start) if column.bound else ()
         display = keys.open(envelope, bound)
         return column.show(display) if column.show is not None else display
+
+    def _keys_of(self, column: OpenColumn, envelope: bytes) -> ColumnKeys | None:
+        """The keys of a cell, looked up once a key id and noted as used; None where the cell is denied."""
+        name = envelope[5:9]
+        keys = column.keys.get(name)
+        if keys is None and name not in column.keys:
+            keys = column.keys[name] = self._find_keys(column, envelope)
+        if keys is not None:
+            column.used.add(keys.key_id)
+        return keys
 
     def _find_keys(self, column: OpenColumn, envelope: bytes) -> ColumnKeys | None:
         rule = column.column.rule
@@ -296,7 +289,6 @@ class RowOpener:
                 column=rule.label,
                 hint="Restrict the statement to one tenant, or let the role read across tenants.",
             )
-        column.keys[envelope[5:9]] = keys
         return keys
 
 

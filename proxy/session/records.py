@@ -75,7 +75,6 @@ class Records:
             column.n_opened = 0
             execution.key_ids.update(column.used)
             column.used.clear()
-            column.last = None
         return n_opened
 
     def _event(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import ConnectionFailure, InternalError, PgsealError
+from proxy.errors import ConnectionFailure, PgsealError
 from proxy.session.inbox import Inbox
 from proxy.session.interface import Close
 from proxy.session.state import ENDS_AT_READY, REPLIES, ROW_KINDS, Action, Asked, Entry, Next, Phase, State
@@ -487,10 +487,6 @@ class Replies:
         if head is not None and self._results.is_write(head):
             return True
         return state.n_executes > 1
-
-    def internal_error(self) -> bytes:
-        """The FATAL for a session that cannot go on."""
-        return error_response(InternalError("the connection is out of step and was closed", severity="FATAL"))
 
 
 def _n_executes(state: State, start: int = 0) -> int:

@@ -10,7 +10,6 @@ from typing import Final
 DAY_S: Final = 86_400
 SECOND: Final = 1_000_000  # microseconds
 DAY: Final = DAY_S * SECOND
-UNIX_DAYS: Final = 10_957  # from 1970-01-01 to 2000-01-01
 
 DATE_MIN: Final = -2_451_545  # 4714-11-24 BC, Julian day 0
 DATE_END: Final = 2_145_031_949  # the day after 5874897-12-31

@@ -48,7 +48,6 @@ _USUAL_TAILS: Final[dict[bytes, tuple[int, ...]]] = {b"\0\0": (), b"\0\1\0\0": (
 LARGE_LIMIT: Final = 0x3FFFFFFF  # the server drops a connection that announces more
 SMALL_LIMIT: Final = 10000
 SMALL_MESSAGES: Final = frozenset({DESCRIBE, EXECUTE, CLOSE, FLUSH, SYNC, TERMINATE, COPY_DONE, COPY_FAIL})
-KNOWN_MESSAGES: Final = SMALL_MESSAGES | {PARSE, BIND, QUERY, FUNCTION_CALL, COPY_DATA}
 
 
 @dataclass(frozen=True, slots=True)

@@ -443,4 +443,5 @@ def report(error: Exception) -> None:
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
     said = f": {error.message}" if isinstance(error, PgsealError) else ""
-    _log.error("internal error %s at %s%s", type(error).__name__, place, said)
+    # whole before it is logged: of a foreign record only the words before its first placeholder are kept
+    _log.error(f"internal error {type(error).__name__} at {place}{said}")

@@ -155,7 +155,7 @@ class Server:
                 sock, _ = await loop.sock_accept(listener)
             except OSError as error:
                 if error.errno in _TABLE_FULL:
-                    _log.warning("cannot accept: %s", errno.errorcode[error.errno])
+                    _log.warning(f"cannot accept: {errno.errorcode[error.errno]}")
                     await asyncio.sleep(_POLL_S)
                 elif listener.fileno() < 0:
                     return
@@ -171,7 +171,7 @@ class Server:
                 opening = await open_client(sock, self.gate.client_context, self.gate.binding)
                 await self._admit(opening)
         except (Dropped, OSError, TimeoutError) as error:  # Vanished and ssl.SSLError are OSErrors
-            _log.debug("connection dropped: %s", type(error).__name__)
+            _log.debug(f"connection dropped: {type(error).__name__}")
             if sock.fileno() >= 0:
                 sock.close()
 

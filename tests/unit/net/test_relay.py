@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -387,3 +389,24 @@ def test_event_that_cannot_be_recorded_ends_the_connection(caplog):
             said = rest(t.client)
         t.edge.services.record = lambda events: None  # type: ignore[method-assign]
     assert b"CXX000\0" in said and b"canary" not in said and "canary" not in caplog.text
+
+
+FAILING = """
+from proxy import logs
+from proxy.net.relay import report
+
+logs.configure()
+try:
+    raise ValueError("canary")
+except ValueError as error:
+    report(error)
+"""
+
+
+def test_report_of_an_internal_error_keeps_class_and_place_in_the_real_log(tmp_path):
+    """What the client is told its log says, the log says; the message of a foreign exception is not in it."""
+    program = tmp_path / "failing.py"
+    program.write_text(FAILING)
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert "internal error ValueError at failing.py:7" in ran.stderr
+    assert "canary" not in ran.stderr

@@ -167,7 +167,7 @@ class Extended:
             if direct is not None:
                 self._bind_portal(direct)
                 return FORWARD
-        made = self._sender.finished(lambda: self._planning.bind(statement, f.parse_bind(body)))
+        made = self._sender.finished(lambda: self._planning.bind(statement, body))
         if made is None:
             return HOLD
         portal, server_message = made

@@ -17,26 +17,17 @@ from proxy.errors import (
     AuditNotWritable,
     FeatureNotSupported,
     PgsealError,
-    ProtocolViolation,
     SchemaMismatch,
     Unsupported,
 )
 from proxy.rules import Read, RoleRule
-from proxy.session.effects import CATALOG_EFFECTS, Effects, bound_effects, effect_values
+from proxy.session.binding import check_returning, received, sealed_bind, sealed_text
+from proxy.session.effects import CATALOG_EFFECTS, Effects
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
 from proxy.session.records import Records
-from proxy.session.sealing import (
-    CELLS_A_STEP,
-    Sealer,
-    Waits,
-    has_parameter,
-    literal,
-    placeholders,
-    server_bind,
-    slot_numbers,
-)
+from proxy.session.sealing import CELLS_A_STEP, Sealer, Waits, has_parameter, placeholders
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
 from proxy.session.statements import Execution, Portal, ReadGrant, Standing, Statement, Text
@@ -46,7 +37,7 @@ from proxy.sql.rewrite import rendering
 from proxy.values.constants import Inputs
 from proxy.values.encodings import from_utf8, to_utf8
 from proxy.wire.backend import error_response
-from proxy.wire.frontend import Bind, Parse, bind_result_formats, expand_formats
+from proxy.wire.frontend import Parse, bind_result_formats, expand_formats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -261,38 +252,21 @@ class Planning:
 
     # --- Bind ----------------------------------------------------------------------------------------
 
-    def bind(self, statement: Statement, message: Bind) -> Waits[tuple[Portal, bytes | None]]:
+    def bind(self, statement: Statement, body: bytes) -> Waits[tuple[Portal, bytes | None]]:
         """A Bind of a planned or effectful statement: the portal and the server's Bind (None: as it came)."""
         if statement.env is not self.env():
             yield from self.replan(statement)
-        plan = statement.plan
-        assert plan is not None
-        self._check_count(statement, message)
-        formats = expand_formats(message.formats, len(message.values))
-        inputs = self._inputs(statement, message, formats)
-        is_long = len(message.values) > CELLS_A_STEP
-        if is_long:
-            yield ()
-        portal = Portal(message.portal, statement, message.result_formats)
-        portal.effects = bound_effects(plan.effects, inputs)
-        portal.effect_values = effect_values(portal.effects, inputs)
+        came = yield from received(statement, body, self.settings.values())
         if statement.rendered is None:
             yield from self._renew_prepared(statement.planned.plan)
-            return portal, None
+            return came.portal, None
         self._check_reports()
         self._check_audit()  # it may have been prepared while all was well
-        portal.level, portal.values = self.settings.level, self.settings.values()
-        sealer = Sealer(self.keys, self.tenants(), inputs)
-        filled = yield from sealer.fill(statement.planned.plan, range(len(statement.planned.plan.slots)))
-        portal.grant = sealer.tenants.grant(plan, inputs)
-        _check_returning(plan, portal.grant)
-        portal.tenant = sealer.tenants.current
-        portal.n_sealed = sum(sealer.n_sealed.values())
-        portal.key_ids = frozenset(sealer.key_ids)
+        came.portal.level, came.portal.values = self.settings.level, self.settings.values()
+        sealer = Sealer(self.keys, self.tenants(), came.inputs)
+        message = yield from sealed_bind(came, sealer)
         self.records.sealed(sealer)
-        if is_long:
-            yield ()
-        return portal, server_bind(statement, message, formats, filled)
+        return came.portal, message
 
     def direct_portal(self, statement: Statement, body: bytes) -> Portal | None:
         """The portal of a Bind that leaves as it came, from what the statement's Binds have in common; None where
@@ -329,33 +303,8 @@ class Planning:
         tenants = self.tenants()
         inputs = Inputs(self.settings.values(), statement.planned.constants)
         grant = tenants.grant(plan, inputs)
-        _check_returning(plan, grant)
+        check_returning(plan, grant)
         return Standing(self.settings.version, self.snapshot, now_s + STANDING_S, grant, tenants.current)
-
-    def _check_count(self, statement: Statement, message: Bind) -> None:
-        if statement.rendered is None:
-            return
-        n_params = len(statement.planned.plan.client_params)
-        if len(message.values) != n_params:
-            raise ProtocolViolation(
-                f"bind message supplies {len(message.values)} parameters, "
-                f"but the prepared statement requires {n_params}"
-            )
-
-    def _inputs(self, statement: Statement, message: Bind, formats: tuple[int, ...]) -> Inputs:
-        declared = statement.message.oids
-        params = statement.planned.plan.client_params
-        oids = tuple(
-            declared[i] if i < len(declared) and declared[i] else (params[i].oid if i < len(params) else 0)
-            for i in range(len(message.values))
-        )
-        return Inputs(
-            settings=self.settings.values(),
-            constants=statement.planned.constants,
-            params=message.values,
-            formats=formats,
-            oids=oids,
-        )
 
     # --- Execute and Query ---------------------------------------------------------------------------
 
@@ -418,34 +367,10 @@ class Planning:
         return (yield from self._sealed_query(planned))
 
     def _sealed_query(self, planned: Planned) -> Waits[tuple[Text, bytes | None]]:
-        plan = planned.plan
-        now = time.time()
-        text = Text(planned, [Execution(s, planned, s.effects, start_s=now) for s in plan.statements])
         inputs = Inputs(self.settings.values(), planned.constants)
-        tenants = self.tenants()
-        texts: dict[int, bytes] = {}
-        for execution in text.executions:
-            statement = execution.plan
-            execution.effect_values = effect_values(statement.effects, inputs)
-            if statement.kind is Kind.PLANNED:
-                sealer = Sealer(self.keys, tenants, inputs)
-                filled = yield from sealer.fill(plan, slot_numbers(statement))
-                for n, value in filled.items():
-                    texts[n] = literal(plan.slots[n], value)
-                    if len(texts) % CELLS_A_STEP == 0:
-                        yield ()
-                execution.grant = tenants.grant(statement, inputs)
-                _check_returning(statement, execution.grant)
-                execution.tenant = tenants.current
-                execution.key_ids.update(sealer.key_ids)
-                execution.n_sealed = sum(sealer.n_sealed.values())
-                self.records.sealed(sealer)
-            tenants = tenants.after(statement.effects, execution.effect_values)
-        if plan.is_pass:
+        text = yield from sealed_text(planned, inputs, self.tenants(), self.keys, self.records)
+        if text.rendered is None:
             return text, None
-        if len(texts) > CELLS_A_STEP:
-            yield ()
-        text.rendered = yield from rendering(planned, [texts.get(n, b"NULL") for n in range(len(plan.slots))])
         self.owns_planned = True
         return text, self.encode(text.rendered.text)
 
@@ -487,12 +412,6 @@ def _is_timeless(plan: Plan) -> bool:
     return plan.is_pass and all(
         s.effects and CATALOG_EFFECTS.isdisjoint(e.kind for e in s.effects) for s in plan.statements
     )
-
-
-def _check_returning(plan: StatementPlan, grant: ReadGrant) -> None:
-    """A write that shows cells no tenant is known for is refused before it runs."""
-    if plan.is_dml and grant.error is not None and has_sealed_result(plan):
-        raise grant.error
 
 
 def refusal_of(error: PgsealError, text: bytes) -> PgsealError:

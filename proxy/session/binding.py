@@ -1,0 +1,136 @@
+"""Binds and Queries over something protected: the client's values in, what leaves for the server out.
+
+Both may bring tens of thousands of values, so everything here that goes through all of them pauses after each
+share, and other connections have their turn. One reason to change: how values are taken in and put back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.errors import ProtocolViolation
+from proxy.session.effects import bound_effects, effect_values
+from proxy.session.openers import has_sealed_result
+from proxy.session.sealing import CELLS_A_STEP, Sealer, Waits, literal, server_bind, slot_numbers
+from proxy.session.statements import Execution, Portal, ReadGrant, Statement, Text
+from proxy.sql.plan import Kind, Planned, StatementPlan
+from proxy.sql.rewrite import rendering
+from proxy.values.constants import Inputs
+from proxy.wire.frontend import Bind, expand_formats, parse_bind
+
+if TYPE_CHECKING:
+    from proxy.keys.material import KeyView
+    from proxy.session.records import Records
+    from proxy.session.tenancy import SessionTenants
+    from proxy.values.base import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A Bind as it came, the values it brings, and the portal it makes."""
+
+    message: Bind
+    inputs: Inputs
+    portal: Portal
+
+
+def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Received]:
+    """The Bind with this body. Raises ProtocolViolation, and what the values of a SET raise."""
+    message = parse_bind(body)
+    plan = statement.plan
+    assert plan is not None
+    _check_count(statement, message)
+    inputs = _inputs(statement, message, settings)
+    if len(message.values) > CELLS_A_STEP:
+        yield ()
+    portal = Portal(message.portal, statement, message.result_formats)
+    portal.effects = bound_effects(plan.effects, inputs)
+    portal.effect_values = effect_values(portal.effects, inputs)
+    return Received(message, inputs, portal)
+
+
+def _check_count(statement: Statement, message: Bind) -> None:
+    if statement.rendered is None:
+        return
+    n_params = len(statement.planned.plan.client_params)
+    if len(message.values) != n_params:
+        raise ProtocolViolation(
+            f"bind message supplies {len(message.values)} parameters, "
+            f"but the prepared statement requires {n_params}"
+        )
+
+
+def _inputs(statement: Statement, message: Bind, settings: Settings) -> Inputs:
+    declared = statement.message.oids
+    params = statement.planned.plan.client_params
+    oids = tuple(
+        declared[i] if i < len(declared) and declared[i] else (params[i].oid if i < len(params) else 0)
+        for i in range(len(message.values))
+    )
+    return Inputs(
+        settings=settings,
+        constants=statement.planned.constants,
+        params=message.values,
+        formats=expand_formats(message.formats, len(message.values)),
+        oids=oids,
+    )
+
+
+def sealed_bind(came: Received, sealer: Sealer) -> Waits[bytes]:
+    """The server's Bind; the portal keeps what was sealed and what its rows may show."""
+    portal, statement = came.portal, came.portal.statement
+    plan = statement.plan
+    assert plan is not None
+    filled = yield from sealer.fill(statement.planned.plan, range(len(statement.planned.plan.slots)))
+    portal.grant = sealer.tenants.grant(plan, came.inputs)
+    check_returning(plan, portal.grant)
+    portal.tenant = sealer.tenants.current
+    portal.n_sealed = sum(sealer.n_sealed.values())
+    portal.key_ids = frozenset(sealer.key_ids)
+    if len(came.message.values) > CELLS_A_STEP:
+        yield ()
+    return server_bind(statement, came.message, tuple(came.inputs.formats), filled)
+
+
+def check_returning(plan: StatementPlan, grant: ReadGrant) -> None:
+    """A write that shows cells no tenant is known for is refused before it runs."""
+    if plan.is_dml and grant.error is not None and has_sealed_result(plan):
+        raise grant.error
+
+
+# --- Query -------------------------------------------------------------------------------------------
+
+
+def sealed_text(
+    planned: Planned, inputs: Inputs, tenants: SessionTenants, keys: KeyView, records: Records
+) -> Waits[Text]:
+    """A simple Query with something to watch, its values sealed into the server's text."""
+    plan = planned.plan
+    now = time.time()
+    text = Text(planned, [Execution(s, planned, s.effects, start_s=now) for s in plan.statements])
+    texts: dict[int, bytes] = {}
+    for execution in text.executions:
+        statement = execution.plan
+        execution.effect_values = effect_values(statement.effects, inputs)
+        if statement.kind is Kind.PLANNED:
+            sealer = Sealer(keys, tenants, inputs)
+            filled = yield from sealer.fill(plan, slot_numbers(statement))
+            for n, value in filled.items():
+                texts[n] = literal(plan.slots[n], value)
+                if len(texts) % CELLS_A_STEP == 0:
+                    yield ()
+            execution.grant = tenants.grant(statement, inputs)
+            check_returning(statement, execution.grant)
+            execution.tenant = tenants.current
+            execution.key_ids.update(sealer.key_ids)
+            execution.n_sealed = sum(sealer.n_sealed.values())
+            records.sealed(sealer)
+        tenants = tenants.after(statement.effects, execution.effect_values)
+    if plan.is_pass:
+        return text
+    if len(texts) > CELLS_A_STEP:
+        yield ()
+    text.rendered = yield from rendering(planned, [texts.get(n, b"NULL") for n in range(len(plan.slots))])
+    return text

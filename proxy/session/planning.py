@@ -273,6 +273,19 @@ class Planning:
         that is not settled."""
         if statement.env is not self.env():
             return None
+        standing = self.standing(statement)
+        if standing is None:
+            return None
+        self._check_audit()
+        formats = bind_result_formats(body)
+        name = body[: body.index(b"\0")]
+        portal = Portal(name, statement, formats, grant=standing.grant, tenant=standing.tenant)
+        portal.level, portal.values = self.settings.level, self.settings.values()
+        portal.opener = self.standing_opener(statement, standing, formats)
+        return portal
+
+    def standing(self, statement: Statement) -> Standing | None:
+        """What all Binds of a direct statement have in common at this moment; None where it depends on each."""
         standing = statement.standing
         now_s = time.monotonic()
         if (
@@ -282,18 +295,21 @@ class Planning:
             or now_s > standing.until_s
         ):
             standing = statement.standing = self._make_standing(statement, now_s)
-            if standing is None:
-                return None
-        self._check_audit()
-        formats = bind_result_formats(body)
-        name = body[: body.index(b"\0")]
-        portal = Portal(name, statement, formats, grant=standing.grant, tenant=standing.tenant)
-        portal.level, portal.values = self.settings.level, self.settings.values()
-        if formats in standing.openers:
-            portal.opener = standing.openers[formats]
-        elif (plan := statement.plan) is not None and has_sealed_result(plan):
-            portal.opener = standing.openers[formats] = self._portal_opener(portal, plan)
-        return portal
+        return standing
+
+    def standing_opener(
+        self, statement: Statement, standing: Standing, formats: tuple[int, ...]
+    ) -> RowOpener | None:
+        """The opener that all portals of a direct statement with these result formats share."""
+        if formats not in standing.openers:
+            plan, description = statement.plan, statement.description
+            opener = None
+            if plan is not None and has_sealed_result(plan):
+                assert description is not None, "a Bind waits for the description"
+                codes = expand_formats(formats, len(description.fields))
+                opener = self.opener(plan, description.fields, codes, standing.grant)
+            standing.openers[formats] = opener
+        return standing.openers[formats]
 
     def _make_standing(self, statement: Statement, now_s: float) -> Standing | None:
         plan = statement.plan

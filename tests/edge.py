@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
-from proxy.audit.events import Event, SystemEvent
+from proxy.audit.events import Event, StatementEvent, SystemEvent
 from proxy.net.server import Login, Server, serve
 from proxy.net.settings import NetSettings
 from proxy.session.interface import ClientConnection, Need, Step
@@ -35,6 +35,13 @@ class CopyConnection:
         self.has_client_ended = False
         self._to_server = b""
         self._to_client = b""
+        self.events: list[StatementEvent] = []
+
+    def request(self, chunk: bytes) -> bytes | None:
+        return None
+
+    def reply(self, chunk: bytes) -> bytes | None:
+        return None
 
     def client_data(self, chunk: bytes) -> None:
         self.is_idle = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.audit.events import StatementEvent
 from proxy.errors import ConnectionFailure
 from proxy.session.interface import Close, Step
 from proxy.wire.backend import error_response
@@ -26,6 +27,13 @@ class Absent:
     def __init__(self) -> None:
         self._arrived = bytearray()
         self._is_closed = False
+        self.events: list[StatementEvent] = []
+
+    def request(self, chunk: bytes) -> bytes | None:
+        return None
+
+    def reply(self, chunk: bytes) -> bytes | None:
+        return None
 
     def client_data(self, chunk: bytes) -> None:
         """Nobody is there to hear it."""

@@ -70,15 +70,20 @@ class Pause(IntFlag):
     HELD = 4
 
 
+Push = Callable[[bytes], None]
+Shorten = Callable[[bytes], bytes | None]
+
+
 class _Leg(asyncio.Protocol):
-    """One socket under the relay. `push` is the session's, `pump` the relay's."""
+    """One socket under the relay. `push` and the short way are the session's, `pump` the relay's."""
 
-    __slots__ = ("_direct", "_pause", "_pump", "_push", "_relay", "peer", "transport")
+    __slots__ = ("_direct", "_pause", "_pump", "_push", "_relay", "_shorten", "peer", "transport")
 
-    def __init__(self, relay: Relay, transport: asyncio.Transport, push: Callable[[bytes], None]) -> None:
+    def __init__(self, relay: Relay, transport: asyncio.Transport, push: Push, shorten: Shorten) -> None:
         self._relay = relay
         self._pump = relay.pump
         self._push = push
+        self._shorten = shorten
         self._pause = Pause.NONE
         self.transport = transport
         self.peer: _Leg = self
@@ -105,17 +110,9 @@ class _Leg(asyncio.Protocol):
             self._direct.close()
             self._direct = None
 
-    def data_received(self, chunk: bytes) -> None:
-        try:
-            self._push(chunk)
-        except Exception as error:
-            self._relay.fail(error)
-        else:
-            self._pump()
-
     def discard(self) -> None:
         """From here on what comes is read and dropped."""
-        self._push = _drop
+        self._push = self._shorten = _drop
         self._pause = Pause.NONE
         if not self.transport.is_closing():
             self.transport.resume_reading()
@@ -156,6 +153,21 @@ def _drop(chunk: bytes) -> None:
 class _ClientSide(_Leg):
     __slots__ = ()
 
+    def __init__(self, relay: Relay, transport: asyncio.Transport, connection: ClientConnection) -> None:
+        super().__init__(relay, transport, connection.client_data, connection.request)
+
+    def data_received(self, chunk: bytes) -> None:
+        try:
+            short = self._shorten(chunk)
+            if short is not None:
+                self.peer.write(short)
+                return
+            self._push(chunk)
+        except Exception as error:
+            self._relay.fail(error)
+        else:
+            self._pump()
+
     def eof_received(self) -> bool:
         return self._relay.client_ended(self.transport)
 
@@ -165,7 +177,26 @@ class _ClientSide(_Leg):
 
 
 class _ServerSide(_Leg):
-    __slots__ = ()
+    __slots__ = ("_events",)
+
+    def __init__(self, relay: Relay, transport: asyncio.Transport, connection: ClientConnection) -> None:
+        super().__init__(relay, transport, connection.server_data, connection.reply)
+        self._events = connection.events
+
+    def data_received(self, chunk: bytes) -> None:
+        try:
+            short = self._shorten(chunk)
+            if short is not None:
+                self.peer.write(short)
+                if self._events:
+                    self._relay.record(self._events[:])
+                    self._events.clear()
+                return
+            self._push(chunk)
+        except Exception as error:
+            self._relay.fail(error)
+        else:
+            self._pump()
 
     def eof_received(self) -> bool:
         self._relay.server_ended()
@@ -198,8 +229,8 @@ class Relay:
 
     def start(self, client: Edge, server: Edge, server_ok: bytes) -> None:
         """`server_ok` is the AuthenticationOk that log-in kept back; the session sees it first."""
-        self._client = _ClientSide(self, client.transport, self._connection.client_data)
-        self._server = _ServerSide(self, server.transport, self._connection.server_data)
+        self._client = _ClientSide(self, client.transport, self._connection)
+        self._server = _ServerSide(self, server.transport, self._connection)
         self._client.peer, self._server.peer = self._server, self._client
         client.transport.set_protocol(self._client)
         server.transport.set_protocol(self._server)
@@ -235,6 +266,9 @@ class Relay:
                 self._act(step)
         except Exception as error:
             self.fail(error)
+
+    def record(self, events: Sequence[Event]) -> None:
+        self._host.work.record(events)
 
     # --- what a step asks for
 

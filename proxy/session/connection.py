@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from proxy.audit.events import StatementEvent
 from proxy.errors import InternalError, PgsealError, ProtocolViolation
+from proxy.session.express import READY, Express
 from proxy.session.interface import Close, Step
 from proxy.session.meter import Meter
 from proxy.session.output import Output
@@ -19,7 +20,7 @@ from proxy.session.replies import Desynchronised, Replies
 from proxy.session.requests import Requests
 from proxy.session.results import Results
 from proxy.session.runtime import Client, Runtime
-from proxy.session.state import Action, Asked, Entry, State
+from proxy.session.state import Action, Asked, Entry, Phase, State
 from proxy.wire.backend import error_response
 from proxy.wire.frontend import build_query
 
@@ -39,6 +40,10 @@ class Session:
         self._replies = Replies(self._state, self._results, self._out)
         self._state.queue.append(Entry(Asked.START_UP, is_internal_ready=True))
         self._meter = Meter(runtime.counters)
+        self._express = Express(self._state, self._planning, self._results, self._out, self._meter)
+        self.request = self._express.request
+        self.reply = self._express.reply
+        self.events = self._express.events
         self._is_closed = False
         self._has_client_ended = False
 
@@ -51,13 +56,17 @@ class Session:
         """Nothing is owed. (A Sync that may have been ignored in copy mode is not waited for after the next one's
         answer.)"""
         state = self._state
-        return state.status == ord("I") and not state.has_failed and all(e.is_maybe for e in state.queue)
+        if state.status != ord("I") or state.has_failed or self._express.is_under_way:
+            return False
+        return all(e.is_maybe for e in state.queue)
 
     def client_data(self, chunk: bytes) -> None:
+        self._express.land()
         self._meter.client_came(len(chunk))
         self._requests.push(chunk)
 
     def server_data(self, chunk: bytes) -> None:
+        self._express.land()
         self._meter.server_came(len(chunk))
         self._replies.push(chunk)
 
@@ -68,6 +77,7 @@ class Session:
     def server_eof(self) -> None:
         """The server is gone: a client that is owed a reply hears so, with an SQLSTATE; one that ended its side
         in the middle of a batch made the server go."""
+        self._express.land()
         if not self._has_client_ended:
             self._replies.server_eof()
 
@@ -94,10 +104,27 @@ class Session:
         requests = self._requests
         step = out.take(hold_client=requests.is_held and requests.n_waiting > HELD_BYTES)
         self._meter.stepped(step, requests.is_held)
+        self._express.is_open = not (step.needs or step.more or self._is_closed) and self._is_calm()
         return step
+
+    def _is_calm(self) -> bool:
+        """Nothing is under way in either direction, and nothing waits for the end of the open transaction but
+        settings, which a batch of the usual kind does not touch."""
+        state = self._state
+        return (
+            not state.queue
+            and state.is_ready
+            and state.status in READY
+            and state.phase is Phase.NORMAL
+            and not (state.is_skipping or state.has_failed or state.has_run_ddl or state.n_pending_effects)
+            and self._requests.is_at_rest
+            and self._replies.is_at_rest
+            and not self._planning.settings.awaits_report
+        )
 
     def ended(self) -> list[StatementEvent]:
         """Both sockets are gone: events of what the server has not answered, their outcome unknown."""
+        self._express.land()
         for entry in self._state.queue:
             self._results.abandoned(entry)
         self._state.queue.clear()
@@ -124,11 +151,21 @@ class Splice:
         self._to_client: list[bytes] = []
         self._is_asked = False
         self._tail = b""
+        self.events: list[StatementEvent] = []
 
     @property
     def is_idle(self) -> bool:
         """Nothing is parsed here: idle is what ends in ReadyForQuery with status I, and no question since."""
         return not self._is_asked and self._tail == IDLE
+
+    def request(self, chunk: bytes) -> bytes | None:
+        self._is_asked = True
+        return chunk
+
+    def reply(self, chunk: bytes) -> bytes | None:
+        self._is_asked = False
+        self._tail = (self._tail + chunk[-len(IDLE) :])[-len(IDLE) :]
+        return chunk
 
     def client_data(self, chunk: bytes) -> None:
         self._to_server.append(chunk)
@@ -136,8 +173,7 @@ class Splice:
 
     def server_data(self, chunk: bytes) -> None:
         self._to_client.append(chunk)
-        self._is_asked = False
-        self._tail = (self._tail + chunk[-len(IDLE) :])[-len(IDLE) :]
+        self.reply(chunk)
 
     def client_eof(self) -> None:
         """Nothing to do."""

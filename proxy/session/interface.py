@@ -66,6 +66,20 @@ class ClientConnection(Protocol):
         """No reply is owed and the server is outside a transaction block: a graceful stop may close here."""
         ...
 
+    @property
+    def events(self) -> list[StatementEvent]:
+        """What `reply` recorded; who takes them clears the list."""
+        ...
+
+    def request(self, chunk: bytes) -> bytes | None:
+        """The short way for a chunk of the client: what leaves for the server at once, with nothing else to do.
+        None: nothing was done; the chunk goes by `client_data` and `step`."""
+        ...
+
+    def reply(self, chunk: bytes) -> bytes | None:
+        """The short way for a chunk of the server: what leaves for the client; then `events` are recorded."""
+        ...
+
     def client_data(self, chunk: bytes) -> None: ...
 
     def server_data(self, chunk: bytes) -> None: ...

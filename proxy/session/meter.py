@@ -39,6 +39,22 @@ class Meter:
             self._counters.observe(Timing.SERVER, self._server_s - self._sent_s)
             self._sent_s = 0.0
 
+    @property
+    def is_sampling(self) -> bool:
+        """The server's next reply is timed."""
+        return self._sent_s > 0.0
+
+    def sample_request(self, arrived_s: float) -> None:
+        """A chunk that came then has left for the server."""
+        self._sent_s = perf_counter()
+        self._counters.observe(Timing.REQUEST, self._sent_s - arrived_s)
+
+    def sample_reply(self, arrived_s: float) -> None:
+        """The first reply since came then, and has left for the client."""
+        self._counters.observe(Timing.SERVER, arrived_s - self._sent_s)
+        self._counters.observe(Timing.REPLY, perf_counter() - arrived_s)
+        self._sent_s = 0.0
+
     def stepped(self, step: Step, is_held: bool) -> None:
         """A step is done; `is_held`: bytes of the client still wait."""
         counters = self._counters

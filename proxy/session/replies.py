@@ -84,6 +84,11 @@ class Replies:
     def push(self, chunk: bytes) -> None:
         self._inbox.push(chunk)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """No byte of the server is kept, nothing is half done."""
+        return not (len(self._inbox) or self._remain or self._is_dropping or self._is_failing_block)
+
     def server_eof(self) -> None:
         """One FATAL where a reply is owed, unless the server said its last word itself, the client has ended the
         session, or the stream stands inside a message: then nothing may be added."""

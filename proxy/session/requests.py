@@ -72,6 +72,11 @@ class Requests:
     def n_waiting(self) -> int:
         return len(self._inbox)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """No byte of the client is kept, nothing is half done."""
+        return not (len(self._inbox) or self._remain or self.is_held or self._sender.job is not None)
+
     def run(self) -> None:
         """Consume as many messages as can be."""
         self.is_held = False

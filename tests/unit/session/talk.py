@@ -142,6 +142,7 @@ class Talk:
         self.needs: list[Need] = []
         self.n_more = 0
         self.n_steps = 0
+        self.n_short = 0  # requests that went the short way
         self.is_stuck = False  # needs stay needs
         self.is_held = False
         self.close: Close | None = None
@@ -163,11 +164,24 @@ class Talk:
     # --- what is said --------------------------------------------------------------------------------
 
     def client(self, *messages: bytes) -> None:
-        self.session.client_data(b"".join(messages))
+        chunk = b"".join(messages)
+        sent = self.session.request(chunk)
+        if sent is not None:
+            self.n_short += 1
+            self.server_bytes += sent
+            return
+        self.session.client_data(chunk)
         self.pump()
 
     def server(self, *messages: bytes) -> None:
-        self.session.server_data(b"".join(messages))
+        chunk = b"".join(messages)
+        shown = self.session.reply(chunk)
+        if shown is not None:
+            self.client_bytes += shown
+            self.events += self.session.events
+            self.session.events.clear()
+            return
+        self.session.server_data(chunk)
         self.pump()
 
     def pump(self) -> None:

@@ -103,7 +103,7 @@ class Express:
     def request(self, chunk: bytes) -> bytes | None:
         """A usual batch, whole: what leaves for the server. None: it is not, and nothing was done."""
         size = len(chunk)
-        if not self.is_open or chunk[0] != f.BIND or not LEAST_REQUEST <= size <= MAX_REQUEST:
+        if not self.is_open or not LEAST_REQUEST <= size <= MAX_REQUEST or chunk[0] != f.BIND:
             return None
         self._n_requests += 1
         arrived_s = 0.0 if self._n_requests & SAMPLE_MASK else perf_counter()

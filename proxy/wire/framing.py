@@ -1,4 +1,4 @@
-"""Frames and rows of the PostgreSQL protocol, version 3: the three functions a compiled twin may replace.
+"""Frames and rows of the PostgreSQL protocol, version 3: the functions a compiled twin may replace.
 
 A message is `type (1) length (4, big-endian, counting itself but not the type) body`. DataRow's body is
 `n_columns (2)` and for each column `size (4, -1 for NULL) value`.
@@ -47,32 +47,44 @@ def split_row(body: bytes) -> list[bytes | None]:
 
     Raises ProtocolViolation where sizes and body disagree.
     """
-    if len(body) < 2:
-        raise ProtocolViolation("insufficient data left in message")
     values: list[bytes | None] = []
-    position = 2
-    limit = len(body)
-    read = _SIZE.unpack_from
-    for _ in range(_INT16.unpack_from(body)[0]):
-        if position + 4 > limit:
-            raise ProtocolViolation("insufficient data left in message")
-        size = read(body, position)[0]
-        position += 4
-        if size < 0:
-            values.append(None)
-            continue
-        if position + size > limit:
-            raise ProtocolViolation("insufficient data left in message")
-        values.append(body[position : position + size])
-        position += size
-    if position != limit:
+    count, position = read_int16(body, 0)
+    if read_values(body, position, count, values) != len(body):
         raise ProtocolViolation("invalid message format")
     return values
 
 
+def read_values(body: bytes, position: int, count: int, values: list[bytes | None]) -> int:
+    """Appends the `count` values (size and bytes, None for NULL) from `position`; the offset behind the last.
+
+    Raises ProtocolViolation where the body ends before.
+    """
+    limit = len(body)
+    read = _SIZE.unpack_from
+    for _ in range(count):
+        start = position + 4
+        if start > limit:
+            raise ProtocolViolation("insufficient data left in message")
+        size = read(body, position)[0]
+        if size < 0:
+            values.append(None)
+            position = start
+            continue
+        position = start + size
+        if position > limit:
+            raise ProtocolViolation("insufficient data left in message")
+        values.append(body[start:position])
+    return position
+
+
 def build_row(values: Sequence[bytes | None]) -> bytes:
     """Values -> body of a DataRow: the inverse of `split_row`."""
-    parts = [_INT16.pack(len(values))]
+    return _INT16.pack(len(values)) + build_values(values)
+
+
+def build_values(values: Sequence[bytes | None]) -> bytes:
+    """Size and bytes of each value: the inverse of `read_values`."""
+    parts: list[bytes] = []
     for value in values:
         if value is None:
             parts.append(NULL_SIZE)

@@ -15,14 +15,18 @@ Source: PostgreSQL manual, "Message Formats". One reason to change: these layout
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from struct import Struct, pack, unpack_from
 from struct import error as StructError
-from typing import Final
+from typing import Final, TypeVar
 
 from proxy.errors import ProtocolViolation
-from proxy.wire.framing import build_row, frame, read_cstring, read_int16, split_row
+from proxy.wire.framing import build_values, frame, read_cstring, read_int16, read_values
+
+T = TypeVar("T")
+Steps = Generator[tuple[()], None, T]  # pauses in between, so that others have their turn
+VALUES_A_STEP: Final = 2000
 
 PARSE: Final = ord("P")
 BIND: Final = ord("B")
@@ -117,19 +121,20 @@ def bind_result_formats(body: bytes) -> tuple[int, ...]:
 
 
 def parse_bind(body: bytes) -> Bind:
+    return _whole(parsing_bind(body))
+
+
+def parsing_bind(body: bytes) -> Steps[Bind]:
+    """The same, with a pause after each share of the values."""
     portal, position = read_cstring(body, 0)
     statement, position = read_cstring(body, position)
     formats, position = _read_formats(body, position)
-    start = position
     count, position = read_int16(body, position)
-    for _ in range(count):
-        if position + 4 > len(body):
-            raise ProtocolViolation("insufficient data left in message")
-        size = unpack_from(">i", body, position)[0]
-        position += 4 + max(size, 0)
-    if position > len(body):
-        raise ProtocolViolation("insufficient data left in message")
-    values = split_row(body[start:position])
+    values: list[bytes | None] = []
+    for n_left in range(count, 0, -VALUES_A_STEP):
+        if values:
+            yield ()
+        position = read_values(body, position, min(n_left, VALUES_A_STEP), values)
     result_formats, position = _read_formats(body, position)
     if position != len(body):
         raise ProtocolViolation("invalid message format")
@@ -139,16 +144,44 @@ def parse_bind(body: bytes) -> Bind:
 
 
 def build_bind(message: Bind) -> bytes:
-    parts = [
-        message.portal,
-        b"\0",
-        message.statement,
-        b"\0",
-        pack(f">H{len(message.formats)}H", len(message.formats), *message.formats),
-        build_row(message.values),
-        pack(f">H{len(message.result_formats)}H", len(message.result_formats), *message.result_formats),
-    ]
-    return frame(b"B", b"".join(parts))
+    return _bind(message, build_values(message.values))
+
+
+def building_bind(message: Bind) -> Steps[bytes]:
+    """The same, with a pause after each share of the values."""
+    values = message.values
+    if len(values) <= VALUES_A_STEP:
+        return build_bind(message)
+    parts: list[bytes] = []
+    for start in range(0, len(values), VALUES_A_STEP):
+        parts.append(build_values(values[start : start + VALUES_A_STEP]))
+        yield ()
+    return _bind(message, b"".join(parts))
+
+
+def _bind(message: Bind, values: bytes) -> bytes:
+    n_formats, n_shown = len(message.formats), len(message.result_formats)
+    body = b"".join(
+        (
+            message.portal,
+            b"\0",
+            message.statement,
+            b"\0",
+            pack(f">H{n_formats}HH", n_formats, *message.formats, len(message.values)),
+            values,
+            pack(f">H{n_shown}H", n_shown, *message.result_formats),
+        )
+    )
+    return frame(b"B", body)
+
+
+def _whole(steps: Steps[T]) -> T:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as done:
+        made: T = done.value
+        return made
 
 
 def expand_formats(formats: tuple[int, ...], count: int) -> tuple[int, ...]:
@@ -190,6 +223,6 @@ def _read_formats(body: bytes, position: int) -> tuple[tuple[int, ...], int]:
     if end > len(body):
         raise ProtocolViolation("insufficient data left in message")
     formats = unpack_from(f">{count}H", body, position)
-    if any(code > 1 for code in formats):
+    if formats and max(formats) > 1:
         raise ProtocolViolation("unsupported format code")
     return formats, end

@@ -1,13 +1,15 @@
-"""The hash chain of one writer: each event becomes a record that names the one before it and carries a MAC.
+"""The hash chain of one writer: events become records, each of which names the one before it and carries a MAC.
 
-Pure: bytes in, bytes out. The MAC key is hashed forward and overwritten with each record, so that records already
-written cannot be made again by who takes over the process. Layout, keys and what they prove are in
-docs/audit-format.md. One reason to change: that format.
+Pure: bytes in, bytes out. A record holds the events of a moment, since hash, MAC and key cost as much for one as
+for hundreds. The MAC key is hashed forward and overwritten with each record, so that records already written
+cannot be made again by who takes over the process. Layout, keys and what they prove are in docs/audit-format.md.
+One reason to change: that format.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -18,18 +20,22 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from proxy.audit.encode import encode_event
-from proxy.audit.events import Event, SystemEvent
+from proxy.audit.events import SystemEvent
 
 VERSION: Final = 1
 KEY_SIZE: Final = 32
 NO_HASH: Final = "0" * 64
+MAX_EVENTS: Final = 256  # of a record
+MAX_EVENTS_SIZE: Final = 1 << 20  # of a record's events together; one event alone may be larger
+_MAC_MEMBER: Final = b',"mac":"%b"}'
+_MAC_SIZE: Final = len(_MAC_MEMBER % bytes(64))
 _SHA256: Final = SHA256()
 _WRITER: Final = re.compile(r"([a-z0-9]{1,32})-([0-9]{1,6})-([0-9]{8}T[0-9]{12}Z)\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last record of a writer: its number and the SHA-256 (hex) of its line."""
+    """The last record of a writer: its number and its hash (hex)."""
 
     writer: str
     seq: int
@@ -77,11 +83,38 @@ def mac(key: bytes | bytearray, message: bytes) -> bytes:
     return authenticator.finalize()
 
 
-def line_hash(line: bytes) -> str:
-    """SHA-256, hex, of a line without its line feed."""
+def sha256(message: bytes) -> str:
     digest = Hash(_SHA256)
-    digest.update(line)
+    digest.update(message)
     return digest.finalize().hex()
+
+
+def record_hash(line: bytes) -> str:
+    """SHA-256, hex, of what stands before the MAC in a record's line (without its line feed)."""
+    return sha256(line[:-_MAC_SIZE])
+
+
+def mac_member(key: bytes | bytearray, hash_: str) -> bytes:
+    """The end of the record with this hash, from `,"mac"` on. The MAC is over the hash, so that a record is read
+    once for both."""
+    return _MAC_MEMBER % mac(key, b"pgseal/audit/1/record\0" + hash_.encode("ascii")).hex().encode("ascii")
+
+
+def is_record_authentic(line: bytes, hash_: str, key: bytes) -> bool:
+    """`hash_` is the line's `record_hash`."""
+    return bytes_eq(line[-_MAC_SIZE:], mac_member(key, hash_))
+
+
+def grouped(events: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Encoded events as they go into records, in order."""
+    begin = size = 0
+    for end, event in enumerate(events):
+        if end > begin and (end - begin == MAX_EVENTS or size + len(event) > MAX_EVENTS_SIZE):
+            yield events[begin:end]
+            begin, size = end, 0
+        size += len(event)
+    if begin < len(events):
+        yield events[begin:]
 
 
 class Chain:
@@ -100,17 +133,22 @@ class Chain:
             ("previous_writer", previous.writer if previous else None),
             ("writer", start.writer),
         )
-        self.first_line = self.append(SystemEvent(time_s, "chain.start", fields))
+        self.first_line = self.append((encode_event(SystemEvent(time_s, "chain.start", fields)),))
 
-    def append(self, event: Event) -> bytes:
-        """The event's record, one line with its line feed."""
+    def append(self, events: Sequence[bytes]) -> bytes:
+        """The record of these encoded events, one of `grouped`: one line with its line feed."""
         seq = self.seq + 1
-        body = b'{"v":1,"seq":%d,"prev":"%s","event":%s' % (seq, self._prev.encode(), encode_event(event))
-        line = body + b',"mac":"' + mac(self._key, body).hex().encode() + b'"}'
+        body = b'{"v":1,"seq":%d,"prev":"%b","n":%d,"events":[%b]' % (
+            seq,
+            self._prev.encode("ascii"),
+            len(events),
+            b",".join(events),
+        )
+        self._prev = sha256(body)
+        line = body + mac_member(self._key, self._prev) + b"\n"
         self._key[:] = next_key(self._key)
-        self._prev = line_hash(line)
         self.seq = seq
-        return line + b"\n"
+        return line
 
     def head(self) -> Head:
         return Head(self.writer, self.seq, self._prev)

@@ -1,12 +1,12 @@
 """What an audit event says, as plain values; `chain.py` gives it its place, `sinks.py` writes it.
 
-Never a statement text, a value, a literal or a key. One reason to change: the fields of the record
-(docs/formats.md).
+Never a statement text, a value, a literal or a key. One reason to change: the members of an event
+(docs/audit-format.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -19,12 +19,12 @@ class Outcome(Enum):
     DENIED = "denied"
 
 
-@dataclass(slots=True)  # not frozen: one is made for each statement, and freezing costs as much as all the rest
-class StatementEvent:
-    """One Execute or sub-statement that touched protected columns, or one refusal. `time_s` is seconds since
-    the epoch, `duration_s` from request sent to last reply; `fingerprint` is a keyed hash of the template."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What all runs of one statement by one session have in common: who, and which statement over which columns.
+    Made once and kept, since building and encoding it costs more than the rest of an event. `fingerprint` is a
+    keyed hash of the template."""
 
-    time_s: float
     session: str
     tenant: str | None
     user: str
@@ -34,6 +34,16 @@ class StatementEvent:
     fingerprint: str
     tag: str
     columns: tuple[str, ...]
+    form: bytes = field(default=b"", init=False, repr=False, compare=False)  # kept for `encode.py`, its only user
+
+
+@dataclass(slots=True)  # not frozen: one is made for each statement, and freezing costs as much as all the rest
+class StatementEvent:
+    """One Execute or sub-statement that touched protected columns, or one refusal. `time_s` is seconds since
+    the epoch, `duration_s` from request sent to last reply."""
+
+    subject: Subject
+    time_s: float
     n_cells_sealed: int
     n_cells_opened: int
     n_rows: int
@@ -41,6 +51,42 @@ class StatementEvent:
     outcome: Outcome
     sqlstate: str = ""
     duration_s: float = 0.0
+
+    @property
+    def session(self) -> str:
+        return self.subject.session
+
+    @property
+    def tenant(self) -> str | None:
+        return self.subject.tenant
+
+    @property
+    def user(self) -> str:
+        return self.subject.user
+
+    @property
+    def application(self) -> str:
+        return self.subject.application
+
+    @property
+    def client_address(self) -> str:
+        return self.subject.client_address
+
+    @property
+    def correlation_id(self) -> str:
+        return self.subject.correlation_id
+
+    @property
+    def fingerprint(self) -> str:
+        return self.subject.fingerprint
+
+    @property
+    def tag(self) -> str:
+        return self.subject.tag
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.subject.columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Where a writer's records go: one append-only file, and the auditor that feeds it without holding anyone up.
 
-Events wait in memory for at most `FLUSH_INTERVAL_S`, then go to the file in one write; each `SYNC_INTERVAL_S`
-the file is synced on a thread and the head in the state folder is replaced. A failed write keeps what was whole
-before it (the torn line is cut off) and keeps what was not written in memory up to a bound; what finds no room is
-counted. With each tick it is tried again: the sink recovers without a restart. One reason to change: how a
-record becomes durable.
+Events are gathered for at most `GATHER_S` and made into one record of the chain; a system event is not waited
+with. Records go to the file in one write at most `FLUSH_INTERVAL_S` later; each `SYNC_INTERVAL_S` the file is
+synced on a thread and the head in the state folder is replaced. A failed write keeps what was whole before it
+(the torn line is cut off) and keeps what was not written in memory up to a bound; what finds no room is counted.
+With each tick it is tried again: the sink recovers without a restart. One reason to change: how a record becomes
+durable.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.audit.chain import Chain, WriterStart
+from proxy.audit.chain import Chain, WriterStart, grouped
+from proxy.audit.encode import encode_event
 from proxy.audit.events import Event, SystemEvent
 from proxy.errors import AuditNotWritable
 
 FLUSH_INTERVAL_S: Final = 0.1
 SYNC_INTERVAL_S: Final = 1.0
-FLUSH_EVENTS: Final = 128
+GATHER_S: Final = 0.02
+GATHER_EVENTS: Final = 256  # so many are not waited with
 MAX_WAITING: Final = 10_000  # events that wait for a sink that failed
 HEADS_FOLDER: Final = "audit"
 
@@ -70,6 +74,12 @@ class FileSink:
         os.close(self._descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    line: bytes
+    n_events: int
+
+
 class Auditor:
     """What a worker writes its events to. `write` never waits and never raises; `is_writable` is what protected
     statements ask first (PS007)."""
@@ -80,7 +90,9 @@ class Auditor:
         self._head_path = head_path
         self._is_blocking = is_blocking
         self._events: list[Event] = []  # not chained yet
-        self._lines: list[bytes] = [chain.first_line]  # chained, not written yet
+        self._gathering: asyncio.TimerHandle | None = None  # chains them
+        self._records: list[_Record] = [_Record(chain.first_line, 1)]  # chained, not written yet
+        self._n_chained = 1  # events of these records
         self._synced_seq = -1
         self._n_lost_unsaid = 0
         self._is_closed = False
@@ -102,47 +114,86 @@ class Auditor:
 
     @property
     def n_waiting(self) -> int:
-        return len(self._events) + len(self._lines)
+        """Events not written yet."""
+        return len(self._events) + self._n_chained
 
     def write(self, events: Sequence[Event]) -> None:
-        """Take events over; they are in the file within `FLUSH_INTERVAL_S` when the sink works."""
-        room = 0 if self._is_closed else max(0, MAX_WAITING - self.n_waiting)
-        self._events.extend(events[:room])
-        n_lost = max(0, len(events) - room)
-        self.n_lost += n_lost
-        self._n_lost_unsaid += n_lost
-        if len(self._events) >= FLUSH_EVENTS and not self.is_failing:
+        """Take events over; they are chained within `GATHER_S` and in the file within `FLUSH_INTERVAL_S` more
+        when the sink works."""
+        room = 0 if self._is_closed else MAX_WAITING - self.n_waiting
+        if len(events) > room:
+            self._lose(len(events) - room)
+            events = events[:room]
+        if not events:
+            return
+        self._events += events
+        if len(self._events) >= GATHER_EVENTS or _is_urgent(events):
+            self._chain_events()
+        elif self._gathering is None:
+            self._chain_soon()
+        if self._n_chained >= GATHER_EVENTS and not self.is_failing:
             self.flush()
+
+    def _lose(self, n: int) -> None:
+        self.n_lost += n
+        self._n_lost_unsaid += n
+
+    def _chain_soon(self) -> None:
+        """At once where no loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._chain_events()
+        else:
+            self._gathering = loop.call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._chain_events()
+
+    def _stop_gathering(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
 
     def flush(self) -> None:
         """Chain what waits and write it."""
         if self._is_closed:
             return
+        self._stop_gathering()
         self._chain_events()
-        if self._lines:
-            self._write_lines()
-        if self._n_lost_unsaid and not self._lines:
-            event = SystemEvent(time.time(), "chain.lost", (("events", self._n_lost_unsaid),))
-            self._lines.append(self._chain.append(event))
+        if self._records:
+            self._write_records()
+        if self._n_lost_unsaid and not self._records:
+            self._events.append(SystemEvent(time.time(), "chain.lost", (("events", self._n_lost_unsaid),)))
             self._n_lost_unsaid = 0
-            self._write_lines()
+            self._chain_events()
+            self._write_records()
 
     def _chain_events(self) -> None:
-        for event in self._events:
-            try:
-                self._lines.append(self._chain.append(event))
-            except (ValueError, TypeError, OverflowError):  # no JSON of it: said as lost, the others go on
-                self.n_lost += 1
-                self._n_lost_unsaid += 1
-        self._events.clear()
+        events, self._events = self._events, []
+        for group in grouped(self._encoded(events)):
+            self._records.append(_Record(self._chain.append(group), len(group)))
+            self._n_chained += len(group)
 
-    def _write_lines(self) -> None:
-        lines = b"".join(self._lines)
+    def _encoded(self, events: Sequence[Event]) -> list[bytes]:
+        try:
+            return [encode_event(event) for event in events]
+        except (ValueError, TypeError, OverflowError):  # no JSON of one: said as lost, the others go on
+            if len(events) > 1:
+                return [text for event in events for text in self._encoded((event,))]
+            self._lose(1)
+            return []
+
+    def _write_records(self) -> None:
+        lines = b"".join(record.line for record in self._records)
         n_kept = self._sink.append(lines)
-        n_whole = len(self._lines) if n_kept == len(lines) else lines.count(b"\n", 0, n_kept)
-        del self._lines[:n_whole]
-        self.n_written += n_whole
-        self._is_write_failing = bool(self._lines)
+        n_whole = len(self._records) if n_kept == len(lines) else lines.count(b"\n", 0, n_kept)
+        n_events = sum(record.n_events for record in self._records[:n_whole])
+        del self._records[:n_whole]
+        self._n_chained -= n_events
+        self.n_written += n_events
+        self._is_write_failing = bool(self._records)
 
     def sync(self) -> None:
         """Flush, make durable, replace the head. Blocks; `run` does it on a thread."""
@@ -150,7 +201,7 @@ class Auditor:
         self._make_durable(*self._next_head())
 
     def _next_head(self) -> tuple[int, bytes | None]:
-        if self._lines or self._chain.seq == self._synced_seq:
+        if self._records or self._chain.seq == self._synced_seq:
             return self._synced_seq, None
         return self._chain.seq, self._chain.head_line()
 
@@ -189,6 +240,13 @@ class Auditor:
         with self._syncing:
             self._chain.close()
             self._sink.close()
+
+
+def _is_urgent(events: Sequence[Event]) -> bool:
+    for event in events:  # noqa: SIM110  done for each statement, and any() would make a generator
+        if event.__class__ is SystemEvent:
+            return True
+    return False
 
 
 def open_auditor(folder: Path, state: Path, start: WriterStart, *, is_blocking: bool) -> Auditor:

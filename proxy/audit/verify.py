@@ -14,16 +14,14 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from cryptography.hazmat.primitives.constant_time import bytes_eq
-
 from proxy.audit.chain import (
     NO_HASH,
     Head,
     is_head_authentic,
-    line_hash,
-    mac,
+    is_record_authentic,
     next_key,
     parse_head,
+    record_hash,
     start_key,
     writer_parts,
 )
@@ -31,8 +29,9 @@ from proxy.audit.sinks import HEADS_FOLDER
 
 MAX_LINE_SIZE: Final = 16 * 1024 * 1024
 MAX_GAP: Final = 1_000_000  # records over which a skipped key is followed to tell a gap from a change
-_MAC_SIZE: Final = len(b',"mac":""}') + 64
-_SEQ: Final = re.compile(rb'\{"v":1,"seq":([0-9]{1,18}),"prev":"([0-9a-f]{64})","event":')
+_RECORD: Final = re.compile(
+    rb'\{"v":1,"seq":([0-9]{1,18}),"prev":"([0-9a-f]{64})","n":([1-9][0-9]{0,5}),"events":\['
+)
 
 
 class Kind(Enum):
@@ -64,6 +63,7 @@ class Report:
 
     n_writers: int
     n_records: int
+    n_events: int
     n_lost: int
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
@@ -80,6 +80,7 @@ class _Walk:
 
     writer: str
     n_records: int = 0
+    n_events: int = 0
     n_lost: int = 0
     previous: Head | None = None  # as record 0 names it
     is_stopped: bool = False
@@ -113,6 +114,7 @@ def verify(folder: Path, root_key: bytes, state: Path | None = None) -> Report:
     return Report(
         n_writers=len(files),
         n_records=sum(walk.n_records for walk in walks.values()),
+        n_events=sum(walk.n_events for walk in walks.values()),
         n_lost=sum(walk.n_lost for walk in walks.values()),
         findings=tuple(sorted(findings, key=lambda finding: (finding.writer, finding.seq))),
         notes=tuple(notes),
@@ -185,7 +187,8 @@ def _walk_file(walk: _Walk, file: BinaryIO, key: bytes, head: Head | None) -> No
             walk.is_torn = True
             break
         record = line[:-1]
-        if not _is_next(record, seq, prev, key):
+        hash_ = record_hash(record)
+        if not (_is_next(record, seq, prev) and is_record_authentic(record, hash_, key)):
             kind, text = _classify(record, seq, key, file)
             walk.finding = Finding(walk.writer, seq, seq + 1, kind, text)
             return
@@ -193,8 +196,8 @@ def _walk_file(walk: _Walk, file: BinaryIO, key: bytes, head: Head | None) -> No
             walk.finding = Finding(walk.writer, 0, 1, Kind.FOREIGN, "the first record is not this writer's start")
             return
         if b'"kind":"chain.' in record:
-            _read_chain_event(walk, record)
-        key, prev = next_key(key), line_hash(record)
+            _read_chain_events(walk, record)
+        key, prev = next_key(key), hash_
         if walk.anchors.get(seq, prev) != prev:
             walk.finding = Finding(
                 walk.writer, seq, seq + 1, Kind.FOREIGN, "a head or a later writer names another record"
@@ -203,23 +206,28 @@ def _walk_file(walk: _Walk, file: BinaryIO, key: bytes, head: Head | None) -> No
         if head is not None and head.seq == seq:
             walk.head_key = key
         walk.n_records = seq + 1
+        walk.n_events += _n_events(record)
     if walk.n_records == 0:
         walk.finding = Finding(walk.writer, 0, 1, Kind.TRUNCATED, "the file holds no record")
 
 
-def _is_next(record: bytes, seq: int, prev: str, key: bytes) -> bool:
+def _is_next(record: bytes, seq: int, prev: str) -> bool:
     """`prev` empty: record 0, whose prev only its MAC vouches for."""
-    prefix = b'{"v":1,"seq":%d,"prev":"%s' % (seq, prev.encode())
-    return record.startswith(prefix) and _is_authentic(record, key)
+    return record.startswith(b'{"v":1,"seq":%d,"prev":"%b' % (seq, prev.encode("ascii")))
 
 
 def _is_authentic(record: bytes, key: bytes) -> bool:
-    body, tail = record[:-_MAC_SIZE], record[-_MAC_SIZE:]
-    return bytes_eq(tail, b',"mac":"' + mac(key, body).hex().encode() + b'"}')
+    return is_record_authentic(record, record_hash(record), key)
+
+
+def _n_events(record: bytes) -> int:
+    """As an authentic record says it."""
+    match = _RECORD.match(record)
+    return int(match[3]) if match is not None else 0
 
 
 def _classify(record: bytes, seq: int, key: bytes, rest: BinaryIO) -> tuple[Kind, str]:
-    match = _SEQ.match(record)
+    match = _RECORD.match(record)
     if match is None:
         return Kind.CHANGED, "the line is not a record"
     found = int(match[1])
@@ -246,16 +254,17 @@ def _stands_later(seq: int, rest: BinaryIO) -> bool:
     return any(line.startswith(wanted) for line in iter(lambda: rest.readline(MAX_LINE_SIZE), b""))
 
 
-def _event(record: bytes) -> dict[str, object]:
-    """The event of an authentic record."""
-    event = json.loads(record)["event"]
-    return event if isinstance(event, dict) else {}
+def _events(record: bytes) -> list[dict[str, object]]:
+    """The events of an authentic record."""
+    events = json.loads(record)["events"]
+    return [event for event in events if isinstance(event, dict)]
 
 
 def _read_start(walk: _Walk, record: bytes) -> bool:
-    match, event = _SEQ.match(record), _event(record)
-    fields = event.get("fields")
-    if match is None or event.get("kind") != "chain.start" or not isinstance(fields, dict):
+    """Whether this is the start of this writer, alone in its record."""
+    match, events = _RECORD.match(record), _events(record)
+    fields = events[0].get("fields") if len(events) == 1 else None
+    if match is None or not isinstance(fields, dict) or events[0].get("kind") != "chain.start":
         return False
     name, seq = fields.get("previous_writer"), fields.get("previous_seq")
     if isinstance(name, str) and isinstance(seq, int):
@@ -263,9 +272,13 @@ def _read_start(walk: _Walk, record: bytes) -> bool:
     return fields.get("writer") == walk.writer and (walk.previous is not None or match[2] == NO_HASH.encode())
 
 
-def _read_chain_event(walk: _Walk, record: bytes) -> None:
-    event = _event(record)
-    fields = event.get("fields")
-    walk.is_stopped = event.get("kind") == "chain.stop"
-    if event.get("kind") == "chain.lost" and isinstance(fields, dict) and isinstance(fields.get("events"), int):
-        walk.n_lost += fields["events"]
+def _read_chain_events(walk: _Walk, record: bytes) -> None:
+    for event in _events(record):
+        fields = event.get("fields")
+        walk.is_stopped = event.get("kind") == "chain.stop"
+        if (
+            event.get("kind") == "chain.lost"
+            and isinstance(fields, dict)
+            and isinstance(fields.get("events"), int)
+        ):
+            walk.n_lost += fields["events"]

@@ -15,8 +15,8 @@ from proxy.audit.chain import (
     KEY_SIZE,
     Head,
     WriterStart,
-    line_hash,
     parse_head,
+    record_hash,
     start_key,
     writer_name,
     writer_parts,
@@ -88,7 +88,7 @@ def _last_record(path: Path, writer: str) -> Head | None:
     except OSError:
         return None
     match = _SEQ.match(line)
-    return Head(writer, int(match[1]), line_hash(line)) if match else None
+    return Head(writer, int(match[1]), record_hash(line)) if match else None
 
 
 def _last_line(tail: bytes, *, is_whole: bool) -> bytes:

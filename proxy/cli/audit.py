@@ -48,6 +48,7 @@ def document(report: Report) -> dict[str, object]:
     return {
         "writers": report.n_writers,
         "records": report.n_records,
+        "events": report.n_events,
         "lost": report.n_lost,
         "anchored": report.is_anchored,
         "findings": report.findings,
@@ -62,4 +63,4 @@ def show(report: Report) -> None:
     for note in report.notes:
         console.print(f"[dim]note   {escape(note)}[/dim]")
     word = "[green]whole[/green]" if report.is_whole else "[red]not whole[/red]"
-    console.print(f"{word}: {report.n_records} records of {report.n_writers} writers")
+    console.print(f"{word}: {report.n_events} events in {report.n_records} records of {report.n_writers} writers")

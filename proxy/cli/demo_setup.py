@@ -113,13 +113,14 @@ def _show_audit(stage: clinic.Stage, worker: Worker, root_key: bytes) -> None:
     stage.heading("8. The audit trail, and whether it is whole")
     auditor, config = worker.shared.audit, worker.installation.config
     auditor.sync()
-    events = [json.loads(line)["event"] for path in _trail(config) for line in path.read_bytes().splitlines()]
+    lines = [line for path in _trail(config) for line in path.read_bytes().splitlines()]
+    events = [event for line in lines for event in json.loads(line)["events"]]
     statements = [event for event in events if event.get("kind") == "statement"]
     names = ("user", "tenant", "tag", "columns", "sealed", "opened", "outcome")
     rows = [_audit_row(event) for event in statements[-8:]]
     stage.console.print(stage.rows("the last statements over protected columns", names, rows))
     report = verify(config.audit.folder, root_key, config.state)
-    stage.claim(f"{report.n_records} records form one chain; nothing is missing or changed", report.is_whole)
+    stage.claim(f"{report.n_events} events form one chain; nothing is missing or changed", report.is_whole)
     stage.claim("refusals are in it too", any(event["outcome"] in ("refused", "denied") for event in statements))
     text = b"".join(path.read_bytes() for path in _trail(config))
     stage.claim("and it holds none of the values", not any(canary in text for canary in clinic.CANARIES))

@@ -7,21 +7,35 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from proxy.audit.events import Outcome, StatementEvent
+from proxy.audit.events import Outcome, StatementEvent, Subject
 from proxy.errors import NotAllowed, PgsealError
 from proxy.metrics import Verdict
 from proxy.session.settings import SessionSettings
 from proxy.session.statements import Execution
-from proxy.sql.plan import Kind
+from proxy.sql.plan import Kind, Plan, StatementPlan
 
 if TYPE_CHECKING:
+    from proxy.session.cells import RowOpener
     from proxy.session.output import Output
     from proxy.session.runtime import Client, Runtime
     from proxy.session.sealing import Sealer
 
+MAX_SUBJECTS: Final = 128
+_OK: Final = Outcome.OK
+_PLANNED: Final = Verdict.PLANNED  # a lookup in an Enum costs more than it seems
 _TRACEPARENT: Final = re.compile(rb"traceparent='([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})'")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A subject, and the plans by whose identity it is found."""
+
+    plan: StatementPlan
+    whole: Plan
+    subject: Subject
 
 
 class Records:
@@ -33,6 +47,8 @@ class Records:
         self._settings = settings
         self._out = out
         self._n_refusals = 0
+        self._application: tuple[int, str] = (-1, "")  # version of the settings, value
+        self._subjects: dict[tuple[int, int, str | None, str], _Kept] = {}
 
     def refusal(self, error: PgsealError) -> int:
         """Counts and audits a refusal; its number names it in the server's log."""
@@ -40,82 +56,121 @@ class Records:
         counters = self._runtime.counters
         counters.count_refusal(error.sqlstate)
         counters.statements[Verdict.REFUSED] += 1
-        columns = (error.column,) if error.column else ()
-        denied = isinstance(error, NotAllowed)
-        outcome = Outcome.DENIED if denied else Outcome.REFUSED
         if error.sqlstate.startswith("PS"):
-            self._event("", columns, outcome, error.sqlstate)
+            subject = self._subject(columns=(error.column,) if error.column else ())
+            outcome = Outcome.DENIED if isinstance(error, NotAllowed) else Outcome.REFUSED
+            self._out.events.append(StatementEvent(subject, time.time(), 0, 0, 0, (), outcome, error.sqlstate))
         return self._n_refusals
 
     def sealed(self, sealer: Sealer) -> None:
         for label, count in sealer.n_sealed.items():
             self._runtime.counters.count_sealed(label, count)
 
+    def opened(self, opener: RowOpener) -> tuple[int, set[int]]:
+        """The cells it opened since the last event, now counted, and the ids of their keys."""
+        n_opened, key_ids = 0, set[int]()
+        for column in opener.columns:
+            self._runtime.counters.count_opened(column.column.rule.label, column.n_opened)
+            n_opened += column.n_opened
+            column.n_opened = 0
+            key_ids |= column.used
+            column.used.clear()
+        return n_opened, key_ids
+
     def finish(self, execution: Execution, outcome: Outcome, sqlstate: str = "") -> None:
         """One Execute or sub-statement ended, in the first way that is told of it."""
         if execution.is_recorded:
             return
         execution.is_recorded = True
-        n_opened = self._count_opened(execution)
+        n_opened = 0
+        if execution.opener is not None:
+            n_opened, key_ids = self.opened(execution.opener)
+            execution.key_ids |= key_ids
         if execution.plan.kind is not Kind.PLANNED:
             self._runtime.counters.n_irrelevant += 1
             return
-        self._runtime.counters.statements[Verdict.PLANNED] += 1
-        columns = self._runtime.fingerprints.columns(execution.plan)
-        self._event(execution.plan.tag, columns, outcome, sqlstate, execution, n_opened)
-
-    def _count_opened(self, execution: Execution) -> int:
-        opener = execution.opener
-        if opener is None:
-            return 0
-        n_opened = 0
-        for column in opener.columns:
-            self._runtime.counters.count_opened(column.column.rule.label, column.n_opened)
-            n_opened += column.n_opened
-            column.n_opened = 0
-            execution.key_ids.update(column.used)
-            column.used.clear()
-        return n_opened
-
-    def _event(
-        self,
-        tag: str,
-        columns: tuple[str, ...],
-        outcome: Outcome,
-        sqlstate: str,
-        execution: Execution | None = None,
-        n_opened: int = 0,
-    ) -> None:
-        now = time.time()
+        self._runtime.counters.statements[_PLANNED] += 1
+        now, start_s = time.time(), execution.start_s
         self._out.events.append(
             StatementEvent(
-                time_s=now,
-                session=self._client.session_id,
-                tenant=execution.tenant if execution is not None else None,
-                user=self._client.user,
-                application=self._settings.get("application_name") or "",
-                client_address=self._client.address,
-                correlation_id=correlation_of(execution.planned.text) if execution is not None else "",
-                fingerprint=self._fingerprint(execution),
-                tag=tag,
-                columns=columns,
-                n_cells_sealed=execution.n_sealed if execution is not None else 0,
-                n_cells_opened=n_opened,
-                n_rows=execution.n_rows if execution is not None else 0,
-                key_ids=tuple(sorted(execution.key_ids)) if execution is not None else (),
-                outcome=outcome,
-                sqlstate=sqlstate,
-                duration_s=now - execution.start_s if execution is not None and execution.start_s else 0.0,
+                self.subject(execution),
+                now,
+                execution.n_sealed,
+                n_opened,
+                execution.n_rows,
+                tuple(sorted(execution.key_ids)),
+                outcome,
+                sqlstate,
+                now - start_s if start_s else 0.0,
             )
         )
 
-    def _fingerprint(self, execution: Execution | None) -> str:
-        if execution is None:
-            return ""
-        return self._runtime.fingerprints.of(execution.planned, self._runtime.fingerprint_key)
+    def finish_one(
+        self, subject: Subject, start_s: float, n_rows: int, n_opened: int, key_ids: tuple[int, ...]
+    ) -> None:
+        """A planned statement that sealed nothing ended well: `finish` without an execution. What it opened is
+        counted by column already (`opened`); `key_ids` are sorted."""
+        self._runtime.counters.statements[_PLANNED] += 1
+        now = time.time()
+        duration_s = now - start_s if start_s else 0.0
+        self._out.events.append(StatementEvent(subject, now, 0, n_opened, n_rows, key_ids, _OK, "", duration_s))
+
+    # --- subjects
+
+    def subject(self, execution: Execution) -> Subject:
+        """Of a planned statement's runs. It holds while tenant and settings stay, and is the same object for all
+        that differ in nothing, unless its text names a trace."""
+        planned, plan, tenant = execution.planned, execution.plan, execution.tenant
+        key = (id(plan), id(planned.plan), tenant, self._application_name())
+        correlation = correlation_of(planned.text)
+        if not correlation:
+            found = self._subjects.get(key)
+            if found is not None:
+                return found.subject
+        fingerprints = self._runtime.fingerprints
+        subject = self._subject(
+            tenant,
+            correlation,
+            fingerprints.of(planned, self._runtime.fingerprint_key),
+            plan.tag,
+            fingerprints.columns(plan),
+        )
+        if not correlation:  # which is another with each request
+            if len(self._subjects) >= MAX_SUBJECTS:
+                self._subjects.clear()
+            self._subjects[key] = _Kept(plan, planned.plan, subject)
+        return subject
+
+    def _subject(
+        self,
+        tenant: str | None = None,
+        correlation: str = "",
+        fingerprint: str = "",
+        tag: str = "",
+        columns: tuple[str, ...] = (),
+    ) -> Subject:
+        client, application = self._client, self._application_name()
+        return Subject(
+            client.session_id,
+            tenant,
+            client.user,
+            application,
+            client.address,
+            correlation,
+            fingerprint,
+            tag,
+            columns,
+        )
+
+    def _application_name(self) -> str:
+        if self._application[0] != self._settings.version:
+            self._application = (self._settings.version, self._settings.get("application_name") or "")
+        return self._application[1]
 
 
 def correlation_of(text: bytes) -> str:
     """The traceparent that sqlcommenter wrote into a statement; empty where there is none."""
+    if b"traceparent" not in text:
+        return ""
     found = _TRACEPARENT.search(text)
     return found.group(1).decode("ascii") if found is not None else ""

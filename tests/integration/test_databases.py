@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.audit.events import Outcome, StatementEvent
+from proxy.audit.events import Outcome, StatementEvent, Subject
 from proxy.dsn import parse_dsn
 from proxy.errors import ConnectionFailure, SchemaMismatch
 from proxy.metrics import Counters
@@ -130,7 +130,8 @@ async def test_open_after_a_clients_ddl_sees_it(database: Database) -> None:
     async with serving(database, "patients") as databases:
         await databases.load()
         database.execute(CREATE)
-        event = StatementEvent(0.0, "s", None, "app", "", "", "", "", "CREATE TABLE", (), 0, 0, 0, (), Outcome.OK)
+        subject = Subject("s", None, "app", "", "", "", "", "CREATE TABLE", ())
+        event = StatementEvent(subject, 0.0, 0, 0, 0, (), Outcome.OK)
         databases.record([event])
         await databases.open(login(database.name))
         assert ("public", "patients") in databases.by_name[database.name].snapshot.relations

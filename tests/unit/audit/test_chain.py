@@ -13,19 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.audit.chain import (
+    MAX_EVENTS,
+    MAX_EVENTS_SIZE,
     Chain,
     Head,
     WriterStart,
+    grouped,
     is_head_authentic,
-    line_hash,
     next_key,
     parse_head,
+    record_hash,
     start_key,
     writer_name,
     writer_parts,
 )
 from proxy.audit.encode import encode_event
-from proxy.audit.events import Outcome, StatementEvent, SystemEvent
+from proxy.audit.events import Outcome, StatementEvent, Subject, SystemEvent
 from tests.trails import ROOT_KEY, statement
 
 WRITER = "demo-0-20231114T221320500000Z"
@@ -42,18 +45,23 @@ def chain(previous: Head | None = None) -> Chain:
     return Chain(WriterStart(WRITER, start_key(ROOT_KEY, WRITER), previous), 1700000000.5)
 
 
+def encoded(*events: StatementEvent | SystemEvent) -> list[bytes]:
+    return [encode_event(event) for event in events]
+
+
 def test_chain_writes_the_vector_of_the_document() -> None:
-    """Two records and a head, byte for byte."""
+    """Two records, the second of two events, and a head, byte for byte."""
     made = chain()
-    assert [made.first_line, made.append(statement()), made.head_line()] == vector()
+    failed = statement(n_rows=0, n_cells_opened=0, key_ids=(), outcome=Outcome.FAILED, sqlstate="57014")
+    assert [made.first_line, made.append(encoded(statement(), failed)), made.head_line()] == vector()
 
 
 def test_records_name_each_other_and_change_their_key() -> None:
-    """Each record's prev is the hash of the line before; the key moves on and is gone."""
+    """Each record's prev is the hash of the one before; the key moves on and is gone."""
     made = chain()
-    lines = [made.first_line, *(made.append(statement(n_rows=i)) for i in range(3))]
+    lines = [made.first_line, *(made.append(encoded(statement(n_rows=i))) for i in range(3))]
     for before, after in itertools.pairwise(lines):
-        assert json.loads(after)["prev"] == line_hash(before[:-1])
+        assert json.loads(after)["prev"] == record_hash(before[:-1])
     assert [json.loads(line)["seq"] for line in lines] == [0, 1, 2, 3]
     key = start_key(ROOT_KEY, WRITER)
     assert len({key, next_key(key), next_key(next_key(key))}) == 3
@@ -64,7 +72,8 @@ def test_first_record_names_the_head_it_goes_on_from() -> None:
     previous = Head("demo-0-20231113T000000000000Z", 41, "ab" * 32)
     record = json.loads(chain(previous).first_line)
     assert record["prev"] == "ab" * 32
-    assert record["event"]["fields"] == {
+    assert record["n"] == 1
+    assert record["events"][0]["fields"] == {
         "previous_seq": 41, "previous_writer": "demo-0-20231113T000000000000Z", "writer": WRITER
     }  # fmt: skip
 
@@ -92,16 +101,19 @@ text = st.text(max_size=300)
 @given(
     statement_=st.builds(
         StatementEvent,
+        subject=st.builds(
+            Subject,
+            session=text,
+            tenant=text | st.none(),
+            user=text,
+            application=text,
+            client_address=text,
+            correlation_id=text,
+            fingerprint=text,
+            tag=text,
+            columns=st.lists(text).map(tuple),
+        ),
         time_s=st.floats(0, 4e9),
-        session=text,
-        tenant=text | st.none(),
-        user=text,
-        application=text,
-        client_address=text,
-        correlation_id=text,
-        fingerprint=text,
-        tag=text,
-        columns=st.lists(text).map(tuple),
         n_cells_sealed=st.integers(0),
         n_cells_opened=st.integers(0),
         n_rows=st.integers(0),
@@ -119,6 +131,35 @@ def test_statement_encoding_is_canonical_json(statement_: StatementEvent) -> Non
     assert b"\n" not in encoded
     assert parsed["user"] == statement_.user
     assert parsed["application"] == statement_.application[:256]
+    assert parsed["keys"] == list(statement_.key_ids)
+    assert parsed["outcome"] == statement_.outcome.value
+
+
+def test_subject_is_encoded_once_for_all_its_events() -> None:
+    """The second event of a subject re-uses the first's form; percent signs in it stay what they are."""
+    first = statement(application="100%d %s %% x")
+    one = encode_event(first)
+    kept = first.subject.form
+    two = encode_event(StatementEvent(first.subject, 2.0, 3, 4, 5, (6, 7), Outcome.SKIPPED, "25P02"))
+    assert first.subject.form is kept
+    assert json.loads(one)["application"] == json.loads(two)["application"] == "100%d %s %% x"
+    assert json.loads(two)["keys"] == [6, 7]
+    assert first.subject == statement(application="100%d %s %% x").subject  # the form is no part of it
+
+
+@given(sizes=st.lists(st.sampled_from([0, 1, 300, MAX_EVENTS_SIZE // 2, MAX_EVENTS_SIZE + 1]), max_size=20))
+def test_groups_keep_order_and_stay_below_the_size(sizes: list[int]) -> None:
+    """Nothing is left out or moved; only an event that is too large alone makes a large record."""
+    events = [bytes(size) for size in sizes]
+    groups = list(grouped(events))
+    assert [event for group in groups for event in group] == events
+    assert all(len(group) == 1 or sum(map(len, group)) <= MAX_EVENTS_SIZE for group in groups)
+    assert all(groups)
+
+
+def test_groups_have_a_bound_of_events() -> None:
+    """What came at once goes into records of the bound."""
+    assert [len(group) for group in grouped([b"x"] * (2 * MAX_EVENTS + 1))] == [MAX_EVENTS, MAX_EVENTS, 1]
 
 
 def test_system_encoding_sorts_fields_and_has_no_fractions() -> None:

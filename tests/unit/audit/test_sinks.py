@@ -12,10 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from proxy.audit.sinks import FLUSH_EVENTS, HEADS_FOLDER, MAX_WAITING, Auditor, FileSink, open_auditor
+from proxy.audit.events import Event, SystemEvent
+from proxy.audit.sinks import (
+    GATHER_EVENTS,
+    GATHER_S,
+    HEADS_FOLDER,
+    MAX_WAITING,
+    Auditor,
+    FileSink,
+    open_auditor,
+)
 from proxy.audit.verify import verify
 from proxy.audit.writers import next_writer, previous_head
 from proxy.errors import AuditNotWritable
+from tests.clock import on_its_own_clock
 from tests.trails import ROOT_KEY, statement, write_trail
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,18 +50,112 @@ def test_auditor_file_and_folders_are_private(tmp_path: Path) -> None:
     auditor.close()
 
 
+def records(tmp_path: Path) -> list[list[str]]:
+    """Of each record in the file what its events are: a statement's tag, or the kind."""
+    lines = [line for path in (tmp_path / "audit").iterdir() for line in path.read_bytes().splitlines()]
+    return [[event.get("tag") or event["kind"] for event in json.loads(line)["events"]] for line in lines]
+
+
+def tagged(*tags: str) -> list[Event]:
+    return [statement(tag=tag) for tag in tags]
+
+
 def test_auditor_writes_with_a_flush_and_at_once_when_many_wait(tmp_path: Path) -> None:
-    """A few events wait for the next tick; many do not."""
+    """A few events wait for the next tick; many do not, and are counted by event."""
     auditor = start(tmp_path)
     auditor.write([statement()])
     assert n_lines(tmp_path) == 1
-    auditor.write([statement()] * FLUSH_EVENTS)
-    assert n_lines(tmp_path) == FLUSH_EVENTS + 2
+    auditor.write([statement()] * GATHER_EVENTS)
+    assert n_lines(tmp_path) == 3
     auditor.write([statement()])
     auditor.flush()
-    assert n_lines(tmp_path) == FLUSH_EVENTS + 3
-    assert auditor.n_written == FLUSH_EVENTS + 3
+    assert n_lines(tmp_path) == 4
+    assert auditor.n_written == GATHER_EVENTS + 3
+    assert auditor.n_waiting == 0
     auditor.close()
+    assert verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state").n_events == GATHER_EVENTS + 4
+
+
+def test_auditor_gathers_for_a_moment_and_makes_one_record(tmp_path: Path) -> None:
+    """What comes within the moment is chained together, what comes later is another record."""
+
+    async def talk() -> None:
+        auditor = start(tmp_path)
+        auditor.write(tagged("A"))
+        await asyncio.sleep(GATHER_S * 0.9)
+        auditor.write(tagged("B", "C"))
+        await asyncio.sleep(GATHER_S * 0.2)
+        auditor.write(tagged("D"))
+        await asyncio.sleep(GATHER_S * 1.1)
+        auditor.write(tagged("E"))
+        auditor.close()
+
+    on_its_own_clock(talk())
+    assert records(tmp_path) == [["chain.start"], ["A", "B", "C"], ["D"], ["E"], ["chain.stop"]]
+
+
+def test_auditor_does_not_gather_beyond_its_bound(tmp_path: Path) -> None:
+    """So many events are a record at once, and in the file."""
+
+    async def talk() -> None:
+        auditor = start(tmp_path)
+        auditor.write([statement()] * (GATHER_EVENTS - 1))
+        assert n_lines(tmp_path) == 1
+        auditor.write([statement()])
+        assert n_lines(tmp_path) == 2
+        auditor.close()
+
+    on_its_own_clock(talk())
+    assert list(map(len, records(tmp_path))) == [1, GATHER_EVENTS, 1]
+
+
+def test_system_event_is_chained_at_once_behind_what_waits(tmp_path: Path) -> None:
+    """It takes with it what was before it, in order, and what comes next is gathered anew."""
+
+    async def talk() -> None:
+        auditor = start(tmp_path)
+        auditor.write(tagged("A", "B"))
+        auditor.write([SystemEvent(1.0, "login")])
+        auditor.write(tagged("C"))
+        auditor.write([statement(tag="D"), SystemEvent(2.0, "config.reload"), statement(tag="E")])
+        auditor.close()
+
+    on_its_own_clock(talk())
+    assert records(tmp_path) == [
+        ["chain.start"], ["A", "B", "login"], ["C", "D", "config.reload", "E"], ["chain.stop"]
+    ]  # fmt: skip
+
+
+def test_auditor_without_a_loop_chains_at_once(tmp_path: Path) -> None:
+    """There is nobody who would come back to it, even where a loop that ran before left something waiting."""
+
+    async def left() -> Auditor:
+        auditor = start(tmp_path)
+        auditor.write(tagged("A"))
+        return auditor
+
+    auditor = on_its_own_clock(left())
+    auditor.flush()
+    auditor.write(tagged("B"))
+    auditor.write(tagged("C"))
+    auditor.close()
+    assert records(tmp_path) == [["chain.start"], ["A"], ["B"], ["C"], ["chain.stop"]]
+
+
+def test_auditor_closed_while_gathering_has_all_of_it(tmp_path: Path) -> None:
+    """The end does not wait for the moment, and the moment finds nothing to do."""
+
+    async def talk() -> None:
+        auditor = start(tmp_path)
+        auditor.write(tagged("A"))
+        auditor.close()
+        await asyncio.sleep(GATHER_S * 2)
+
+    on_its_own_clock(talk())
+    assert records(tmp_path) == [["chain.start"], ["A"], ["chain.stop"]]
+    report = verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state")
+    assert report.is_whole
+    assert not any("did not stop" in note for note in report.notes)
 
 
 async def test_auditor_running_makes_events_durable_by_itself(tmp_path: Path) -> None:
@@ -114,11 +218,13 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 writer = next_writer(ROOT_KEY, folder / "audit", folder / "state", "demo", 0, 1700000000.5)
 auditor = open_auditor(folder / "audit", folder / "state", writer, is_blocking=is_blocking)
 [path] = (folder / "audit").iterdir()
-auditor.write([statement() for _ in range(3)])
+for _ in range(3):
+    auditor.write([statement()])
 auditor.sync()
 said = {"before": path.stat().st_size, "writable": [auditor.is_writable]}
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 700, resource.RLIM_INFINITY))
-auditor.write([statement() for _ in range(5)])
+for _ in range(5):
+    auditor.write([statement()])
 auditor.sync()
 said["writable"].append(auditor.is_writable)
 said["full"] = path.read_bytes().decode()
@@ -152,7 +258,7 @@ def test_full_disk_blocks_keeps_whole_lines_and_recovers(tmp_path: Path) -> None
     assert said["lost"] == 0
     report = verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state")
     assert report.is_whole
-    assert report.n_records == 1 + 3 + 5 + 4 + 1
+    assert report.n_events == 1 + 3 + 5 + 4 + 1
 
 
 def test_full_disk_under_count_goes_on_and_says_how_many_were_lost(tmp_path: Path) -> None:
@@ -193,7 +299,7 @@ def test_event_without_a_json_form_is_said_as_lost(tmp_path: Path) -> None:
     auditor.close()
     report = verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state")
     assert report.is_whole
-    assert (report.n_records, report.n_lost, auditor.n_lost) == (5, 1, 1)
+    assert (report.n_events, report.n_lost, auditor.n_lost) == (5, 1, 1)
     assert not any("did not stop" in note for note in report.notes)
 
 

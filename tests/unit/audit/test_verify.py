@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def test_trail_as_written_is_whole_and_not_anchored(tmp_path: Path) -> None:
     write_trail(tmp_path)
     report = check(tmp_path)
     assert report.is_whole
-    assert (report.n_writers, report.n_records, report.n_lost) == (1, N + 2, 0)
+    assert (report.n_writers, report.n_records, report.n_events, report.n_lost) == (1, N + 2, N + 2, 0)
     assert not report.is_anchored
     assert report.notes == (
         "not anchored: no head is kept off this host; the newest records may be gone together with their heads",
@@ -176,6 +178,71 @@ def test_empty_or_missing_folder_is_whole_with_no_writers(tmp_path: Path) -> Non
     assert verify(tmp_path / "none", ROOT_KEY).n_writers == 0
     (tmp_path / "notes.txt").write_text("x")
     assert "notes.txt: is no audit file" in verify(tmp_path, ROOT_KEY).notes
+
+
+def test_trail_of_records_with_many_events_is_whole(tmp_path: Path) -> None:
+    """Events are counted beside the records that hold them."""
+    write_trail(tmp_path, 50, group=16)
+    report = check(tmp_path)
+    assert report.is_whole
+    assert (report.n_records, report.n_events) == (2 + 4, 2 + 50)
+
+
+def events_of(line: bytes) -> list[bytes]:
+    """The events of a record, as they stand in it."""
+    return re.findall(rb'\{"address":.*?"user":"app"\}', line)
+
+
+def without_one(line: bytes) -> bytes:
+    return line.replace(events_of(line)[3] + b",", b"")
+
+
+def without_one_and_its_count(line: bytes) -> bytes:
+    return without_one(line).replace(b'"n":16,', b'"n":15,')
+
+
+def swapped(line: bytes) -> bytes:
+    one, two = events_of(line)[3:5]
+    return line.replace(one + b"," + two, two + b"," + one)
+
+
+def repeated(line: bytes) -> bytes:
+    one = events_of(line)[3]
+    return line.replace(one, one + b"," + one)
+
+
+def changed(line: bytes) -> bytes:
+    return line.replace(b'"rows":4,', b'"rows":5,')
+
+
+@pytest.mark.parametrize("change", [without_one, without_one_and_its_count, swapped, repeated, changed])
+def test_tampering_with_an_event_inside_a_record_is_found(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    """The MAC is over all events of a record and their order."""
+    writer = write_trail(tmp_path, 32, group=16)
+
+    def tamper(lines: list[bytes]) -> list[bytes]:
+        assert change(lines[1]) != lines[1]
+        return [lines[0], change(lines[1]), *lines[2:]]
+
+    edit(tmp_path, writer, tamper)
+    [finding] = check(tmp_path).findings
+    assert (finding.writer, finding.kind, finding.seq, finding.line) == (writer, Kind.CHANGED, 1, 2)
+
+
+def test_event_moved_to_another_record_is_found(tmp_path: Path) -> None:
+    """Both records no longer are what was authenticated; the first is named."""
+    writer = write_trail(tmp_path, 32, group=16)
+
+    def tamper(lines: list[bytes]) -> list[bytes]:
+        moved = events_of(lines[1])[-1]
+        first = lines[1].replace(b"," + moved, b"")
+        return [lines[0], first, lines[2].replace(b'"events":[', b'"events":[' + moved + b","), *lines[3:]]
+
+    edit(tmp_path, writer, tamper)
+    [finding] = check(tmp_path).findings
+    assert (finding.kind, finding.seq) == (Kind.CHANGED, 1)
 
 
 def test_verification_is_fast_enough_for_a_year(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from proxy.errors import ProtocolViolation
 from proxy.session.effects import bound_effects, effect_values
 from proxy.session.openers import has_sealed_result
-from proxy.session.sealing import CELLS_A_STEP, Sealer, Waits, literal, server_bind, slot_numbers
+from proxy.session.sealing import CELLS_A_STEP, SLOTS_A_LOOK, Sealer, Waits, literal, server_bind, slot_numbers
 from proxy.session.statements import Execution, Portal, ReadGrant, Statement, Text
 from proxy.sql.plan import Kind, Planned, StatementPlan
 from proxy.sql.rewrite import rendering
 from proxy.values.constants import Inputs
-from proxy.wire.frontend import Bind, expand_formats, parse_bind
+from proxy.wire.frontend import Bind, expand_formats, parsing_bind
 
 if TYPE_CHECKING:
     from proxy.keys.material import KeyView
@@ -38,17 +38,36 @@ class Received:
 
 def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Received]:
     """The Bind with this body. Raises ProtocolViolation, and what the values of a SET raise."""
-    message = parse_bind(body)
+    message = yield from parsing_bind(body)
     plan = statement.plan
     assert plan is not None
     _check_count(statement, message)
-    inputs = _inputs(statement, message, settings)
-    if len(message.values) > CELLS_A_STEP:
-        yield ()
+    if statement.param_oids is None:
+        statement.param_oids = yield from _param_oids(statement)
+    inputs = Inputs(
+        settings=settings,
+        constants=statement.planned.constants,
+        params=message.values,
+        formats=expand_formats(message.formats, len(message.values)),
+        oids=statement.param_oids,
+    )
     portal = Portal(message.portal, statement, message.result_formats)
     portal.effects = bound_effects(plan.effects, inputs)
     portal.effect_values = effect_values(portal.effects, inputs)
     return Received(message, inputs, portal)
+
+
+def _param_oids(statement: Statement) -> Waits[tuple[int, ...]]:
+    """The types of the client's parameters: those it declared, else the plan's."""
+    oids = list(statement.message.oids)
+    for n, parameter in enumerate(statement.planned.plan.client_params):
+        if n >= len(oids):
+            oids.append(parameter.oid)
+        elif not oids[n]:
+            oids[n] = parameter.oid
+        if n % SLOTS_A_LOOK == SLOTS_A_LOOK - 1:
+            yield ()
+    return tuple(oids)
 
 
 def _check_count(statement: Statement, message: Bind) -> None:
@@ -62,22 +81,6 @@ def _check_count(statement: Statement, message: Bind) -> None:
         )
 
 
-def _inputs(statement: Statement, message: Bind, settings: Settings) -> Inputs:
-    declared = statement.message.oids
-    params = statement.planned.plan.client_params
-    oids = tuple(
-        declared[i] if i < len(declared) and declared[i] else (params[i].oid if i < len(params) else 0)
-        for i in range(len(message.values))
-    )
-    return Inputs(
-        settings=settings,
-        constants=statement.planned.constants,
-        params=message.values,
-        formats=expand_formats(message.formats, len(message.values)),
-        oids=oids,
-    )
-
-
 def sealed_bind(came: Received, sealer: Sealer) -> Waits[bytes]:
     """The server's Bind; the portal keeps what was sealed and what its rows may show."""
     portal, statement = came.portal, came.portal.statement
@@ -89,9 +92,7 @@ def sealed_bind(came: Received, sealer: Sealer) -> Waits[bytes]:
     portal.tenant = sealer.tenants.current
     portal.n_sealed = sum(sealer.n_sealed.values())
     portal.key_ids = frozenset(sealer.key_ids)
-    if len(came.message.values) > CELLS_A_STEP:
-        yield ()
-    return server_bind(statement, came.message, tuple(came.inputs.formats), filled)
+    return (yield from server_bind(statement, came.message, came.inputs.formats, filled))
 
 
 def check_returning(plan: StatementPlan, grant: ReadGrant) -> None:
@@ -116,9 +117,9 @@ def sealed_text(
         execution.effect_values = effect_values(statement.effects, inputs)
         if statement.kind is Kind.PLANNED:
             sealer = Sealer(keys, tenants, inputs)
-            filled = yield from sealer.fill(plan, slot_numbers(statement))
-            for n, value in filled.items():
-                texts[n] = literal(plan.slots[n], value)
+            filled = yield from sealer.fill(plan, (yield from slot_numbers(statement)))
+            for n in filled.binary:
+                texts[n] = literal(plan.slots[n], n, filled)
                 if len(texts) % CELLS_A_STEP == 0:
                     yield ()
             execution.grant = tenants.grant(statement, inputs)

@@ -27,11 +27,12 @@ from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
 from proxy.session.records import Records
-from proxy.session.sealing import CELLS_A_STEP, Sealer, Waits, has_parameter, placeholders
+from proxy.session.sealing import SLOTS_A_LOOK, Sealer, Waits, has_parameter, placeholders
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
 from proxy.session.statements import Execution, Portal, ReadGrant, Standing, Statement, Text
 from proxy.session.tenancy import SessionTenants, has_other_tenant
+from proxy.sql.packed import each_shape
 from proxy.sql.plan import EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
 from proxy.sql.rewrite import rendering
 from proxy.values.constants import Inputs
@@ -212,11 +213,9 @@ class Planning:
         if planned.plan.is_pass:
             statement.is_described = not self.is_watching
         else:
-            texts = placeholders(planned.plan)
-            if len(texts) > CELLS_A_STEP:
-                yield ()
+            texts = yield from placeholders(planned.plan)
             statement.rendered = yield from rendering(planned, texts)
-            if len(texts) > CELLS_A_STEP:
+            if len(texts) > SLOTS_A_LOOK:
                 yield ()
             self.owns_planned = True
             statement.description = self.runtime.descriptions.get(planned.plan, self.snapshot.epoch)
@@ -228,7 +227,7 @@ class Planning:
     def server_parse(self, statement: Statement) -> Parse:
         """The Parse that leaves for the server."""
         assert statement.rendered is not None
-        oids = tuple(p.oid for p in statement.planned.plan.server_params)
+        oids = tuple(p.oid for p in each_shape(statement.planned.plan.server_params))
         return Parse(statement.name, self.encode(statement.rendered.text), oids)
 
     def replan(self, statement: Statement) -> Waits[None]:

@@ -6,8 +6,8 @@ key has not used a nonce. One reason to change: how a slot's bytes come about.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from proxy.crypto.envelope import to_text
@@ -19,6 +19,7 @@ from proxy.session.interface import Need
 from proxy.session.statements import Statement
 from proxy.session.tenancy import SessionTenants
 from proxy.sql.catalog import SealedColumn
+from proxy.sql.packed import shapes
 from proxy.sql.plan import Plan, Slot, StatementPlan, Use
 from proxy.values import arrays
 from proxy.values.coerce import deterministic
@@ -36,22 +37,25 @@ from proxy.values.constants import (
     evaluate,
 )
 from proxy.values.registry import codec
-from proxy.wire.frontend import Bind, build_bind
+from proxy.wire.frontend import Bind, building_bind
 
 T = TypeVar("T")
 Waits = Generator[tuple[Need, ...], None, T]  # yields what is needed first; () only gives others a turn
 OUTSIDE: Final = b"\0outside the type\0"
-CELLS_A_STEP: Final = 500
-SLOTS_A_LOOK: Final = 2000  # what is looked at for keys it needs, which is cheaper
+CELLS_A_STEP: Final = 250
+SLOTS_A_LOOK: Final = 1000  # what is only looked at, which is cheaper
+TEXT_OID: Final = 25
+BYTEA_OID: Final = 17
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A slot's bytes for a Bind: `binary` with format `code`; None is NULL. `items`: an array's elements."""
+    """Of each slot by its number: its bytes (None: NULL), their format in a Bind, an array's elements. There may
+    be tens of thousands, so they are bytes and numbers, which the garbage collector need not walk."""
 
-    binary: bytes | None
-    code: int
-    items: tuple[bytes | None, ...] = ()
+    binary: dict[int, bytes | None] = field(default_factory=dict)
+    code: dict[int, int] = field(default_factory=dict)
+    items: dict[int, tuple[bytes | None, ...]] = field(default_factory=dict)
 
 
 class Sealer:
@@ -64,22 +68,22 @@ class Sealer:
         self.key_ids: set[int] = set()
         self._keys = keys
 
-    def fill(self, plan: Plan, numbers: Iterable[int]) -> Waits[dict[int, Filled]]:
-        """Slot number -> its bytes. Yields what is needed first, or nothing where a step has done its share."""
-        slots: dict[int, Slot] = {}
-        for number in numbers:
-            if number not in slots:
-                slots[number] = plan.slots[number]
-                if len(slots) % SLOTS_A_LOOK == 0:
-                    yield ()
-        while needs := (yield from self._missing(slots.values())):
+    def fill(self, plan: Plan, numbers: Sequence[int]) -> Waits[Filled]:
+        """The slots of these numbers. Yields what is needed first, or nothing where a step has done its share."""
+        while needs := (yield from self._missing(_telling(plan, numbers))):
             yield needs
-        done: dict[int, Filled] = {}
+        done = Filled()
         n_left = CELLS_A_STEP
-        for number, slot in slots.items():
-            while number not in done:
+        for number in numbers:
+            if number in done.binary:
+                continue
+            slot = plan.slots[number]
+            if slot.is_array:
+                yield from self._fill_array(slot, number, done)
+                continue
+            while number not in done.binary:
                 try:
-                    done[number] = self._filled(slot)
+                    self._fill(slot, number, done)
                 except Missing as missing:
                     yield (missing.need,)
             n_left -= 1
@@ -122,16 +126,37 @@ class Sealer:
             return ""
         return self.tenants.of(slot.tenant, slot.column, self.inputs)
 
-    def _filled(self, slot: Slot) -> Filled:
+    def _fill(self, slot: Slot, number: int, done: Filled) -> None:
         if slot.use is Use.TENANT:
-            return Filled(self.tenants.of(slot.tenant, slot.column, self.inputs).encode(), 0)
-        is_text = slot.column.rule.storage is Storage.TEXT
-        if slot.is_array:
-            items = self.array(slot)
-            if items is None:
-                return Filled(None, 1)
-            return Filled(arrays.build_binary(items, 25 if is_text else 17), 1, tuple(items))
-        return Filled(self.one(slot), 0 if is_text else 1)
+            done.code[number] = 0
+            done.binary[number] = self.tenants.of(slot.tenant, slot.column, self.inputs).encode()
+        else:
+            done.code[number] = 0 if slot.column.rule.storage is Storage.TEXT else 1
+            done.binary[number] = self.one(slot)
+
+    def _fill_array(self, slot: Slot, number: int, done: Filled) -> Waits[None]:
+        done.code[number] = 1
+        found = elements(slot.expr, self.inputs)
+        if found is None:
+            done.binary[number] = None
+            return
+        make = self._cell if slot.use is Use.CELL else self._token
+        items: list[bytes | None] = []
+        parts: list[bytes] = []
+        for value in found:
+            n_before = len(items)
+            while len(items) == n_before:
+                try:
+                    items.append(None if value is None else make(slot, value))
+                except Missing as missing:
+                    yield (missing.need,)
+            if len(items) % CELLS_A_STEP == 0:
+                parts.append(arrays.build_items(items[-CELLS_A_STEP:]))
+                yield ()
+        parts.append(arrays.build_items(items[len(parts) * CELLS_A_STEP :]))
+        oid = TEXT_OID if slot.column.rule.storage is Storage.TEXT else BYTEA_OID
+        done.items[number] = tuple(items)
+        done.binary[number] = arrays.build_head(items, oid) + b"".join(parts)
 
     # --- one value -----------------------------------------------------------------------------------
 
@@ -141,14 +166,6 @@ class Sealer:
         if value is None:
             return None
         return self._cell(slot, value) if slot.use is Use.CELL else self._token(slot, value)
-
-    def array(self, slot: Slot) -> list[bytes | None] | None:
-        """The physical bytes of each element of an array slot; None for a NULL array."""
-        found = elements(slot.expr, self.inputs)
-        if found is None:
-            return None
-        make = self._cell if slot.use is Use.CELL else self._token
-        return [None if value is None else make(slot, value) for value in found]
 
     def _cell(self, slot: Slot, value: Value) -> bytes:
         column = slot.column
@@ -225,32 +242,48 @@ def _display(value: Value, inputs: Inputs) -> bytes:
     return value.content
 
 
-def placeholders(plan: Plan) -> list[bytes]:
+def _telling(plan: Plan, numbers: Sequence[int]) -> Iterable[Slot]:
+    """The slots that tell which keys will be needed: one of each kind, where no row has a tenant of its own."""
+    kinds = shapes(plan.slots)
+    is_whole = kinds is not plan.slots and len(plan.statements) == 1
+    if is_whole and all(slot.tenant.expr is None for slot in kinds):
+        return kinds
+    return map(plan.slots.__getitem__, numbers)
+
+
+def placeholders(plan: Plan) -> Waits[list[bytes]]:
     """How each slot is written in a Parse: the server parameter that carries it."""
     texts = [b"NULL"] * len(plan.slots)
-    for number, parameter in enumerate(plan.server_params):
+    for number, parameter in enumerate(plan.server_params, 1):
         if parameter.slot is not None:
-            texts[parameter.slot] = b"$%d" % (number + 1)
+            texts[parameter.slot] = b"$%d" % number
+        if number % SLOTS_A_LOOK == 0:
+            yield ()
     return texts
 
 
-def slot_numbers(statement: StatementPlan) -> Iterator[int]:
+def slot_numbers(statement: StatementPlan) -> Waits[list[int]]:
     """The slots that a statement's edits write, one that is written twice also twice."""
-    return (part for edit in statement.edits for part in edit.parts if isinstance(part, int))
+    numbers: list[int] = []
+    for n, edit in enumerate(statement.edits, 1):
+        numbers.extend(part for part in edit.parts if isinstance(part, int))
+        if n % SLOTS_A_LOOK == 0:
+            yield ()
+    return numbers
 
 
-def literal(slot: Slot, filled: Filled) -> bytes:
+def literal(slot: Slot, number: int, filled: Filled) -> bytes:
     """How a filled slot is written in a simple Query: only characters that mean nothing else in any setting."""
+    value = filled.binary[number]
     if slot.use is Use.TENANT:
-        return b"'" + (filled.binary or b"").replace(b"'", b"''") + b"'::text"
+        return b"'" + (value or b"").replace(b"'", b"''") + b"'::text"
     is_text = slot.column.rule.storage is Storage.TEXT
     kind = b"::text" if is_text else b"::bytea"
-    suffix = b"[]" if slot.is_array else b""
-    if filled.binary is None:
-        return b"NULL" + kind + suffix
-    if slot.is_array:
-        return b"ARRAY[" + b",".join(_scalar(v, is_text) for v in filled.items) + b"]" + kind + suffix
-    return _scalar(filled.binary, is_text) + kind
+    if not slot.is_array:
+        return _scalar(value, is_text) + kind
+    if value is None:
+        return b"NULL" + kind + b"[]"
+    return b"ARRAY[" + b",".join(_scalar(v, is_text) for v in filled.items[number]) + b"]" + kind + b"[]"
 
 
 def _scalar(value: bytes | None, is_text: bool) -> bytes:
@@ -259,20 +292,21 @@ def _scalar(value: bytes | None, is_text: bool) -> bytes:
     return b"'" + (value if is_text else b"\\x" + value.hex().encode()) + b"'"
 
 
-def server_bind(
-    statement: Statement, message: Bind, formats: tuple[int, ...], filled: dict[int, Filled]
-) -> bytes:
+def server_bind(statement: Statement, message: Bind, formats: Sequence[int], filled: Filled) -> Waits[bytes]:
     """The Bind that leaves for the server."""
     values: list[bytes | None] = []
     codes: list[int] = []
-    for parameter in statement.planned.plan.server_params:
+    for n, parameter in enumerate(statement.planned.plan.server_params, 1):
         if parameter.client is not None:
             values.append(message.values[parameter.client])
             codes.append(formats[parameter.client])
         elif parameter.slot is not None:
-            values.append(filled[parameter.slot].binary)
-            codes.append(filled[parameter.slot].code)
-    return build_bind(Bind(message.portal, message.statement, tuple(codes), values, message.result_formats))
+            values.append(filled.binary[parameter.slot])
+            codes.append(filled.code[parameter.slot])
+        if n % SLOTS_A_LOOK == 0:
+            yield ()
+    made = Bind(message.portal, message.statement, tuple(codes), values, message.result_formats)
+    return (yield from building_bind(made))
 
 
 def has_parameter(expr: Expr | None) -> bool:

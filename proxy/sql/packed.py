@@ -59,6 +59,14 @@ class Packed(Sequence[T], Generic[T]):
         numbers, make, shapes = iter(self._numbers), self._make, self._shapes
         return (make(shapes[shape], numbers) for shape in self._which)
 
+    def shapes(self) -> Sequence[T]:
+        """One of each kind."""
+        return self._shapes
+
+    def each_shape(self) -> Iterator[T]:
+        """Of each item what is no number of its own: far cheaper than the item."""
+        return map(self._shapes.__getitem__, self._which)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Packed) and self._fields() == other._fields()
 
@@ -84,6 +92,16 @@ def _pack(
         which.append(shapes.setdefault(shape, len(shapes)))
         ends.append(len(numbers))
     return Packed(make, tuple(shapes), which, ends, numbers)
+
+
+def shapes(items: Sequence[T]) -> Sequence[T]:
+    """One item of each kind; its numbers may be those of none."""
+    return items.shapes() if isinstance(items, Packed) else items
+
+
+def each_shape(items: Sequence[T]) -> Iterator[T]:
+    """Every item in order, its numbers perhaps not its own."""
+    return items.each_shape() if isinstance(items, Packed) else iter(items)
 
 
 # --- expressions and slots ---------------------------------------------------------------------------

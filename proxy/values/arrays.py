@@ -8,7 +8,7 @@ One reason to change: arrays of more dimensions, or as column types.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from proxy.errors import (
@@ -153,9 +153,19 @@ def _shown(element: bytes | None, element_oid: int) -> bytes:
 def build_binary(elements: Iterable[bytes | None], element_oid: int) -> bytes:
     """Elements in their binary form -> the array's binary form."""
     items = tuple(elements)
+    return build_head(items, element_oid) + build_items(items)
+
+
+def build_head(items: Sequence[bytes | None], element_oid: int) -> bytes:
+    """What stands before the elements in an array's binary form."""
     if not items:
         return HEADER.pack(0, 0, element_oid)
-    parts = [HEADER.pack(1, 1 if None in items else 0, element_oid), DIMENSION.pack(len(items), 1)]
+    return HEADER.pack(1, 1 if None in items else 0, element_oid) + DIMENSION.pack(len(items), 1)
+
+
+def build_items(items: Iterable[bytes | None]) -> bytes:
+    """Elements as they stand in an array's binary form."""
+    parts: list[bytes] = []
     for item in items:
         parts += [LENGTH.pack(-1)] if item is None else [LENGTH.pack(len(item)), item]
     return b"".join(parts)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from proxy.audit.events import Outcome
+from dataclasses import replace
+
+from proxy.audit.events import Outcome, StatementEvent
 from proxy.rules import Read, RoleRule
+from proxy.session.output import Output
+from proxy.session.records import MAX_SUBJECTS, Records
+from proxy.session.runtime import Client
+from proxy.session.settings import SessionSettings
 from tests.playbook import bind, execute, parse, query, run, sync
 from tests.unit.session.talk import (
     BOUND,
@@ -79,3 +85,75 @@ def test_failed_and_skipped_statements_are_recorded_so() -> None:
     talk.server(BOUND, error("23505"), ready())
     assert told(talk) == [("INSERT", Outcome.FAILED, "23505", 0), ("INSERT", Outcome.SKIPPED, "", 0)]
     assert talk.session.ended() == []
+
+
+def read(talk: Talk, text: str = READ) -> StatementEvent:
+    """The event of one read of two cells."""
+    talk.client(query(text))
+    talk.server(columns(SSN), cell(talk, "1"), cell(talk, "1"), complete("SELECT 2"), ready())
+    return talk.events[-1]
+
+
+def test_runs_of_a_statement_share_their_subject() -> None:
+    """Other literals and rows are other events of it; another statement has its own."""
+    talk = Talk()
+    first, second = read(talk), read(talk)
+    other = read(talk, "select ssn from patients where hospital_id = 1 limit 2")
+    assert first.subject is second.subject
+    assert first is not second
+    assert other.subject != first.subject
+    assert (other.user, other.session, other.columns) == (first.user, first.session, first.columns)
+
+
+def test_application_name_that_changes_is_in_the_next_event() -> None:
+    """And only there; back at the first name the first subject serves again."""
+    talk = Talk()
+    for name in ("one", "two", "one"):
+        talk.client(query(f"set application_name = '{name}'"))
+        talk.server(complete("SET"), ready())
+        read(talk)
+    assert [event.application for event in talk.events] == ["one", "two", "one"]
+    assert talk.events[-1].subject is talk.events[0].subject
+
+
+def test_trace_of_a_text_is_in_its_own_event_only() -> None:
+    """Texts of one plan that differ in the comment are told apart, and those without it have none."""
+    talk = Talk()
+    traces = [f"00-{n:032x}-{n:016x}-01" for n in (1, 2)]
+    read(talk)
+    for trace in traces:
+        read(talk, f"{READ} /*traceparent='{trace}'*/")
+    read(talk)
+    assert [event.correlation_id for event in talk.events] == ["", *traces, ""]
+    assert len({event.fingerprint for event in talk.events}) == 1
+
+
+def test_subjects_kept_have_a_bound() -> None:
+    """A client that never says the same twice does not fill the memory, and its events stay right."""
+    talk = Talk()
+    texts = [
+        f"select {', '.join(['ssn'] * n)} from patients where hospital_id = 1" for n in range(1, MAX_SUBJECTS + 3)
+    ]
+    for text in texts:
+        talk.client(query(text))
+    found = talk.session.ended()
+    assert len(found) == len({event.fingerprint for event in found}) == MAX_SUBJECTS + 2
+    assert len(talk.session._planning.records._subjects) <= MAX_SUBJECTS
+
+
+def test_finish_one_records_what_finish_does() -> None:
+    """Without an execution, the same event and the same counts."""
+    talk = Talk()
+    usual = read(talk)
+    counters = talk.world.counters
+    before = counters.snapshot()["statements"]
+    out = Output()
+    records = Records(Client("app", "app", "1-1"), talk.world, SessionSettings("app", {}), out)
+    records.finish_one(usual.subject, usual.time_s, 2, 2, usual.key_ids)
+    [event] = out.events
+    assert replace(event, time_s=0.0, duration_s=0.0) == replace(usual, time_s=0.0, duration_s=0.0)
+    assert event.duration_s == event.time_s - usual.time_s
+    after = counters.snapshot()["statements"]
+    assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == {"planned": 1}
+    records.finish_one(usual.subject, 0.0, 0, 0, ())
+    assert out.events[-1].duration_s == 0.0

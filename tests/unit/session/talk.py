@@ -142,7 +142,8 @@ class Talk:
         self.needs: list[Need] = []
         self.n_more = 0
         self.n_steps = 0
-        self.n_short = 0  # requests that went the short way
+        self.has_short_way = True
+        self.n_short = 0  # requests that went it
         self.is_stuck = False  # needs stay needs
         self.is_held = False
         self.close: Close | None = None
@@ -165,7 +166,7 @@ class Talk:
 
     def client(self, *messages: bytes) -> None:
         chunk = b"".join(messages)
-        sent = self.session.request(chunk)
+        sent = self.session.request(chunk) if self.has_short_way else None
         if sent is not None:
             self.n_short += 1
             self.server_bytes += sent
@@ -175,7 +176,7 @@ class Talk:
 
     def server(self, *messages: bytes) -> None:
         chunk = b"".join(messages)
-        shown = self.session.reply(chunk)
+        shown = self.session.reply(chunk) if self.has_short_way else None
         if shown is not None:
             self.client_bytes += shown
             self.events += self.session.events

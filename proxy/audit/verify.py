@@ -188,7 +188,8 @@ def _walk_file(walk: _Walk, file: BinaryIO, key: bytes, head: Head | None) -> No
             break
         record = line[:-1]
         hash_ = record_hash(record)
-        if not (_is_next(record, seq, prev) and is_record_authentic(record, hash_, key)):
+        match = _next_record(record, seq, prev)
+        if match is None or not is_record_authentic(record, hash_, key):
             kind, text = _classify(record, seq, key, file)
             walk.finding = Finding(walk.writer, seq, seq + 1, kind, text)
             return
@@ -206,24 +207,20 @@ def _walk_file(walk: _Walk, file: BinaryIO, key: bytes, head: Head | None) -> No
         if head is not None and head.seq == seq:
             walk.head_key = key
         walk.n_records = seq + 1
-        walk.n_events += _n_events(record)
+        walk.n_events += int(match[3])
     if walk.n_records == 0:
         walk.finding = Finding(walk.writer, 0, 1, Kind.TRUNCATED, "the file holds no record")
 
 
-def _is_next(record: bytes, seq: int, prev: str) -> bool:
-    """`prev` empty: record 0, whose prev only its MAC vouches for."""
-    return record.startswith(b'{"v":1,"seq":%d,"prev":"%b' % (seq, prev.encode("ascii")))
+def _next_record(record: bytes, seq: int, prev: str) -> re.Match[bytes] | None:
+    """Of a record in its place, before its MAC is believed. `prev` empty: record 0, whose prev only its MAC
+    vouches for."""
+    begin = b'{"v":1,"seq":%d,"prev":"%b' % (seq, prev.encode("ascii"))
+    return _RECORD.match(record) if record.startswith(begin) else None
 
 
 def _is_authentic(record: bytes, key: bytes) -> bool:
     return is_record_authentic(record, record_hash(record), key)
-
-
-def _n_events(record: bytes) -> int:
-    """As an authentic record says it."""
-    match = _RECORD.match(record)
-    return int(match[3]) if match is not None else 0
 
 
 def _classify(record: bytes, seq: int, key: bytes, rest: BinaryIO) -> tuple[Kind, str]:
@@ -255,9 +252,12 @@ def _stands_later(seq: int, rest: BinaryIO) -> bool:
 
 
 def _events(record: bytes) -> list[dict[str, object]]:
-    """The events of an authentic record."""
-    events = json.loads(record)["events"]
-    return [event for event in events if isinstance(event, dict)]
+    """The events of an authentic record; none where it is no JSON, as who took its worker over may make it."""
+    try:
+        events = json.loads(record)["events"]
+    except (ValueError, RecursionError):
+        return []
+    return [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
 
 
 def _read_start(walk: _Walk, record: bytes) -> bool:

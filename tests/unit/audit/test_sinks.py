@@ -142,6 +142,36 @@ def test_auditor_without_a_loop_chains_at_once(tmp_path: Path) -> None:
     assert records(tmp_path) == [["chain.start"], ["A"], ["B"], ["C"], ["chain.stop"]]
 
 
+def test_auditor_that_cannot_write_while_it_gathers_loses_nothing_and_blocks(tmp_path: Path) -> None:
+    """What is gathered meanwhile is chained in order behind what could not be written, and follows it."""
+
+    async def talk() -> None:
+        auditor = start(tmp_path)
+        [path] = (tmp_path / "audit").iterdir()
+        reached = os.open(path, os.O_RDONLY)
+        sink = auditor._sink
+        whole, sink._descriptor = sink._descriptor, reached  # a file that cannot be written
+        auditor.write(tagged("A"))
+        await asyncio.sleep(GATHER_S * 2)
+        assert auditor.is_writable  # nobody tried to write yet
+        auditor.flush()
+        assert not auditor.is_writable
+        auditor.write(tagged("B", "C"))
+        await asyncio.sleep(GATHER_S * 2)
+        auditor.write([statement(tag="D")] * GATHER_EVENTS)  # no retry for each of them: with the next tick
+        assert n_lines(tmp_path) == 1
+        assert auditor.n_waiting == 3 + GATHER_EVENTS
+        sink._descriptor = whole
+        os.close(reached)
+        auditor.flush()
+        assert auditor.is_writable
+        auditor.close()
+
+    on_its_own_clock(talk())
+    assert records(tmp_path) == [["chain.start"], ["A"], ["B", "C"], ["D"] * GATHER_EVENTS, ["chain.stop"]]
+    assert verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state").is_whole
+
+
 def test_auditor_closed_while_gathering_has_all_of_it(tmp_path: Path) -> None:
     """The end does not wait for the moment, and the moment finds nothing to do."""
 
@@ -223,8 +253,8 @@ for _ in range(3):
 auditor.sync()
 said = {"before": path.stat().st_size, "writable": [auditor.is_writable]}
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 700, resource.RLIM_INFINITY))
-for _ in range(5):
-    auditor.write([statement()])
+for _ in range(0, 5, int(sys.argv[4])):
+    auditor.write([statement()] * int(sys.argv[4]))
 auditor.sync()
 said["writable"].append(auditor.is_writable)
 said["full"] = path.read_bytes().decode()
@@ -239,8 +269,8 @@ print(json.dumps(said))
 """
 
 
-def fill_disk(tmp_path: Path, policy: str, n: int) -> dict[str, object]:
-    command = [sys.executable, "-c", FULL, str(tmp_path), policy, str(n)]
+def fill_disk(tmp_path: Path, policy: str, n: int, group: int = 1) -> dict[str, object]:
+    command = [sys.executable, "-c", FULL, str(tmp_path), policy, str(n), str(group)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environ, check=True, timeout=60)
     said = json.loads(done.stdout)
@@ -259,6 +289,19 @@ def test_full_disk_blocks_keeps_whole_lines_and_recovers(tmp_path: Path) -> None
     report = verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state")
     assert report.is_whole
     assert report.n_events == 1 + 3 + 5 + 4 + 1
+
+
+def test_full_disk_that_tears_a_record_of_many_events_keeps_all_of_them(tmp_path: Path) -> None:
+    """The torn record is cut off whole, and written whole when there is room."""
+    said = fill_disk(tmp_path, "block", 4, group=5)
+    full = said["full"]
+    assert said["writable"] == [True, False, True]
+    assert isinstance(full, str) and full.endswith("\n")
+    assert full.count("\n") == 4
+    assert said["lost"] == 0
+    report = verify(tmp_path / "audit", ROOT_KEY, tmp_path / "state")
+    assert report.is_whole
+    assert (report.n_records, report.n_events) == (4 + 1 + 1 + 1, 1 + 3 + 5 + 4 + 1)
 
 
 def test_full_disk_under_count_goes_on_and_says_how_many_were_lost(tmp_path: Path) -> None:

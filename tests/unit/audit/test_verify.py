@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.audit.chain import Chain
 from proxy.audit.sinks import HEADS_FOLDER
 from proxy.audit.verify import Kind, Report, verify
+from proxy.audit.writers import next_writer
 from tests.trails import ROOT_KEY, N, write_trail
 
 
@@ -241,6 +243,39 @@ def test_event_moved_to_another_record_is_found(tmp_path: Path) -> None:
         return [lines[0], first, lines[2].replace(b'"events":[', b'"events":[' + moved + b","), *lines[3:]]
 
     edit(tmp_path, writer, tamper)
+    [finding] = check(tmp_path).findings
+    assert (finding.kind, finding.seq) == (Kind.CHANGED, 1)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [b'{"kind":"chain.lost","fields":{"events":"x"}}'],
+        [b'{"kind":"chain.'],
+        [b"[" * 100_000],
+        [b""],
+        [b'1],"events":7,"x":["kind"'],
+    ],
+)
+def test_record_that_only_a_worker_taken_over_can_make_does_not_stop_the_verifier(
+    tmp_path: Path, events: list[bytes]
+) -> None:
+    """It is authentic, since the key was there, and says nothing; the other writers are still verified."""
+    start = next_writer(ROOT_KEY, tmp_path / "audit", tmp_path / "state", "demo", 0, 1700000000.5)
+    chain = Chain(start, 1700000000.5)
+    (tmp_path / "audit").mkdir()
+    made = [*events, b'{"kind":"chain.x"}']
+    (tmp_path / "audit" / f"{start.writer}.jsonl").write_bytes(chain.first_line + chain.append(made))
+    report = check(tmp_path)
+    assert (report.n_records, report.n_events, report.n_lost) == (2, 1 + len(made), 0)
+
+
+def test_record_of_no_events_is_no_record(tmp_path: Path) -> None:
+    """Even with its MAC."""
+    start = next_writer(ROOT_KEY, tmp_path / "audit", tmp_path / "state", "demo", 0, 1700000000.5)
+    chain = Chain(start, 1700000000.5)
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / f"{start.writer}.jsonl").write_bytes(chain.first_line + chain.append([]))
     [finding] = check(tmp_path).findings
     assert (finding.kind, finding.seq) == (Kind.CHANGED, 1)
 

@@ -15,9 +15,10 @@ from proxy.keys.material import KeyView
 from proxy.metrics import Counters
 from proxy.session.statements import Description
 from proxy.sql.catalog import Snapshot
-from proxy.sql.plan import Env, NotPlanned, Plan, Planned, StatementPlan
+from proxy.sql.plan import Access, Env, NotPlanned, Plan, Planned, StatementPlan
+from proxy.sql.template import shape_digest
 
-_LITERAL_STARTS: Final = frozenset(bytes((byte,)) for byte in b"0123456789.'$")  # $ also begins a quoted string
+_MANY: Final = 1000  # slots; plans of more are let go of once nothing uses them
 
 
 class TextPlanner(Protocol):
@@ -75,6 +76,8 @@ class Descriptions:
         return found[2] if found is not None and found[0] is plan and found[1] == epoch else None
 
     def put(self, plan: Plan, epoch: int, description: Description) -> None:
+        if len(plan.slots) > _MANY:
+            return
         if len(self._known) >= self._capacity:
             self._known.clear()
         self._known[id(plan)] = (plan, epoch, description)
@@ -87,32 +90,36 @@ class Fingerprints:
     def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity
         self._known: dict[int, tuple[Plan, str]] = {}
-        self._columns: dict[int, tuple[StatementPlan, tuple[str, ...]]] = {}
+        self._columns: dict[int, tuple[tuple[Access, ...], tuple[str, ...]]] = {}
 
     def columns(self, plan: StatementPlan) -> tuple[str, ...]:
         """The protected columns a statement touches, sorted."""
-        found = self._columns.get(id(plan))
-        if found is not None and found[0] is plan:
+        accesses = plan.accesses
+        found = self._columns.get(id(accesses))
+        if found is not None and found[0] is accesses:
             return found[1]
-        labels = tuple(sorted({access.column.rule.label for access in plan.accesses}))
+        labels = tuple(sorted({access.column.rule.label for access in accesses}))
         if len(self._columns) >= self._capacity:
             self._columns.clear()
-        self._columns[id(plan)] = (plan, labels)
+        self._columns[id(accesses)] = (accesses, labels)
         return labels
 
     def of(self, planned: Planned, key: bytes) -> str:
         """16 hexadecimal digits; the same for all texts of one plan."""
+        if planned.digest:
+            return _keyed(planned.digest, key)
         found = self._known.get(id(planned.plan))
         if found is not None and found[0] is planned.plan:
             return found[1]
-        text = planned.text
-        tokens = (text[start:end] for start, end in planned.tokens)
-        shape = b" ".join(b"?" if token[:1] in _LITERAL_STARTS else token for token in tokens)
-        made = hmac.new(key, shape, sha256).hexdigest()[:16]
+        made = _keyed(shape_digest(planned.text, planned.tokens), key)
         if len(self._known) >= self._capacity:
             self._known.clear()
         self._known[id(planned.plan)] = (planned.plan, made)
         return made
+
+
+def _keyed(digest: bytes, key: bytes) -> str:
+    return hmac.new(key, digest, sha256).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,12 +223,14 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A plan joined with one text: the text, byte offsets of its tokens (start, end exclusive; comments not
-    counted) and its lifted constants, which `Lifted(n)` expressions of the plan's slots refer to."""
+    counted) and its lifted constants, which `Lifted(n)` expressions of the plan's slots refer to. A long text
+    brings the `digest` of its shape (`template.shape_digest`)."""
 
     plan: Plan
     text: bytes = field(repr=False)
     tokens: Sequence[tuple[int, int]]
     constants: Sequence[Expr] = ()
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

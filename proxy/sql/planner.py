@@ -20,6 +20,7 @@ from proxy.rules import RoleRule
 from proxy.sql.catalog import Snapshot
 from proxy.sql.packed import Constants, Spans, pack
 from proxy.sql.plan import Env, NotPlanned, Overlay, Plan, Planned
+from proxy.sql.template import shape_digest
 from proxy.sql.text_plan import PASS, Ask, Begun, Outcome, begin, finish, outcome_of
 from proxy.sql.watch import Watch
 from proxy.values.constants import ArrayOf, Call, Cast, Const, Expr, Lifted, Param
@@ -254,7 +255,8 @@ def _plan_slowly(job: SlowJob) -> Planned:
         return Planned(PASS, job.text, ())
     outcome = outcome_of(job.text, Ask(env, job.param_oids, watch))
     constants = Constants.of(_needed(outcome))
-    return Planned(pack(outcome.plan), job.text, Spans.of(outcome.tokens), constants)
+    spans = Spans.of(outcome.tokens)
+    return Planned(pack(outcome.plan), job.text, spans, constants, shape_digest(job.text, spans))
 
 
 _UNUSED: Final = Const(None)

@@ -9,8 +9,9 @@ be lifted, and how a literal is undone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from proxy.sql.lexer import CONTINUED, LITERALS, Kind, Tokens
@@ -46,6 +47,16 @@ def template(text: bytes, tokens: Tokens) -> Template:
         lifted[ordinal] = len(constants)
         constants.append(constant)
     return Template(b" ".join(parts) if is_complete else None, tuple(constants), lifted)
+
+
+def shape_digest(text: bytes, tokens: Iterable[tuple[int, int]]) -> bytes:
+    """Of the text without comments, its literals and parameters only counted."""
+    words = (text[start:end] for start, end in tokens)
+    shape = b" ".join(b"?" if word[:1] in _LITERAL_STARTS else word for word in words)
+    return sha256(shape).digest()
+
+
+_LITERAL_STARTS: Final = frozenset(bytes((byte,)) for byte in b"0123456789.'$")  # $ also begins a quoted string
 
 
 def _is_escaped_by_word(text: bytes, tokens: Tokens, ordinal: int) -> bool:

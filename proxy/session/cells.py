@@ -23,6 +23,7 @@ from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, from_text, key_id_of,
 from proxy.errors import NotAllowed, ProtocolViolation
 from proxy.keys.material import ColumnKeys, Inline, KeyIdNeed, KeyNeed, KeyView
 from proxy.rules import ColumnRule, Mode, OnDenied, Scope, Storage
+from proxy.session.runs import Form, Pace, Pattern, open_run
 from proxy.session.statements import ReadGrant
 from proxy.wire.framing import NULL_SIZE
 
@@ -32,10 +33,17 @@ if TYPE_CHECKING:
 DATA_ROW: Final = ord("D")
 ROWS_A_STEP: Final = 2000
 BYTES_A_STEP: Final = 262144
+LAYOUTS: Final = 256  # remembered for one result
+TOO_SHORT: Final = "insufficient data left in message"
+OTHER_COLUMNS: Final = "the row does not have the columns that were described"
 _SIZE: Final = Struct(">i")
 _ROW_HEAD: Final = Struct(">BIH")
+_LENGTH: Final = Struct(">I")
 _N_COLUMNS: Final = Struct(">H")
 _ROW: Final = Struct(">BI")
+
+# what reads a row up to the size of its cell, what it must find between length and that size, where the cell is
+Layout = tuple[Callable[[bytes, int], tuple[int, ...]], tuple[int, ...], int]
 
 
 class Missing(Exception):
@@ -64,6 +72,13 @@ class OpenColumn:
     def is_raw(self) -> bool:
         """The bytes on the wire are the envelope."""
         return self.is_binary and self.column.rule.storage is Storage.BYTEA
+
+    @property
+    def form(self) -> Form:
+        """How the envelopes of a run stand on the wire."""
+        if self.column.rule.storage is Storage.TEXT:
+            return Form.BASE64
+        return Form.RAW if self.is_binary else Form.HEX
 
     def physical(self, raw: bytes) -> bytes:
         """The bytes on the wire -> the envelope."""
@@ -95,7 +110,9 @@ class RowOpener:
         self._keys = keys
         self._grant = grant
         self.partial = Opened([], 0)
-        self._layout: tuple[Struct, tuple[int, ...], int] = (_ROW_HEAD, (), 0)  # of the row before: see `_learn`
+        self._pace = Pace()
+        self._layout: Layout = (_ROW_HEAD.unpack_from, (), _ROW_HEAD.size)  # of the row before
+        self._layouts: dict[tuple[int, ...], Layout] = {}  # by the sizes of the columns in front of the cell
 
     def rows(self, buffer: bytes, position: int) -> Opened:
         """Open whole DataRows from `position` on, at most a step's worth.
@@ -104,73 +121,99 @@ class RowOpener:
         NotAllowed, TenantUnknown, ProtocolViolation.
         """
         done = self.partial = Opened([], position)
-        size = len(buffer)
-        limit = position + BYTES_A_STEP
-        parts = done.parts
-        row_head = _ROW_HEAD.unpack_from
-        n_columns = self._n_columns
-        only = self.columns[0] if len(self.columns) == 1 and not self.columns[0].bound else None
         try:
-            if only is not None:
-                self._rows_of_one(buffer, done, only)
-                return done
-            while size - position >= 7 and buffer[position] == DATA_ROW:
-                _, length, n_found = row_head(buffer, position)
-                end = position + 1 + length
-                if end > size:
-                    break
-                if n_found != n_columns:
-                    raise ProtocolViolation("the row does not have the columns that were described")
-                self._row(buffer, position, end, parts)
-                done.position = position = end
-                done.n_rows += 1
-                if position > limit or done.n_rows >= ROWS_A_STEP:
-                    done.has_more = True
-                    break
+            if len(self.columns) == 1 and not self.columns[0].bound:
+                self._rows_of_one(buffer, done)
+            else:
+                self._rows_of_many(buffer, done)
+        except InvalidTag:
+            raise not_open(self.columns[0].column.rule.label) from None
         except (StructError, ValueError, IndexError):
             raise not_open() from None
         return done
 
-    def _rows_of_one(self, buffer: bytes, done: Opened, column: OpenColumn) -> None:
-        """The same for results with one sealed column, which most are: nothing is called but the cipher.
+    def _rows_of_many(self, buffer: bytes, done: Opened) -> None:
+        start, size = done.position, len(buffer)
+        limit = start + BYTES_A_STEP
+        while start < size and buffer[start] == DATA_ROW and (end := _whole(buffer, start)):
+            if _N_COLUMNS.unpack_from(buffer, start + 5)[0] != self._n_columns:
+                raise ProtocolViolation(OTHER_COLUMNS)
+            self._row(buffer, start, end, done.parts)
+            done.position = start = end
+            done.n_rows += 1
+            if start > limit or done.n_rows >= ROWS_A_STEP:
+                done.has_more = True
+                break
+
+    def _rows_of_one(self, buffer: bytes, done: Opened) -> None:
+        """The same for results with one sealed column, which most are: rows that are alike are opened together,
+        all others one by one."""
+        pace, size = self._pace, len(buffer)
+        limit, most = min(done.position + BYTES_A_STEP, size), ROWS_A_STEP
+        inlines: dict[bytes, Inline | None] = {}  # header of a cell -> its short way, for this step only
+        while done.position < limit and done.n_rows < most:
+            wanted = min(done.n_rows + pace.wait + 1, most)
+            start, inline = self._one_by_one(buffer, done, inlines, limit, wanted)
+            if done.n_rows < wanted:
+                break
+            if inline is not None:
+                n_most = min(most - done.n_rows, -((done.position - limit) // (done.position - start)))
+                most += self._run(buffer, done, start, inline, n_most) // 2  # a row of a run is half as dear
+        done.has_more = done.position < size and (done.position >= limit or done.n_rows >= most)
+
+    def _run(self, buffer: bytes, done: Opened, start: int, inline: Inline, n_most: int) -> int:
+        """Open the run behind the row at `start`, the last one that was opened, if there is one: its rows."""
+        row_size = done.position - start
+        n = self._pace.n_to_try(buffer, start, row_size, n_most)
+        if n == 0:
+            return 0
+        column = self.columns[0]
+        _, expected, offset = self._layout
+        cell_size = _SIZE.unpack_from(buffer, start + offset - 4)[0]
+        pattern = Pattern(start, row_size, expected[1:], offset, cell_size, column.form, inline, column.show)
+        n_opened, shown = open_run(buffer, pattern, n)
+        self._pace.tried(n, n_opened)
+        if n_opened:
+            done.parts.append(shown)
+            done.position += n_opened * row_size
+            done.n_rows += n_opened
+            column.n_opened += n_opened
+        return n_opened
+
+    def _one_by_one(
+        self, buffer: bytes, done: Opened, inlines: dict[bytes, Inline | None], limit: int, wanted: int
+    ) -> tuple[int, Inline | None]:
+        """Open rows until there are so many: where the last begins, and the short way of its cell if it had one.
 
         A row is read by the layout of the one before it (the sizes of the columns in front of the cell), and
-        walked column by column only where its sizes are others.
+        walked column by column only where its sizes are others. Nothing is called but the cipher.
         """
-        append, show = done.parts.append, column.show
-        pack, pack_size = _ROW.pack, _SIZE.pack
-        inlines: dict[bytes, Inline | None] = {}  # header of a cell -> its short way, for this step only
-        start, size, n_rows, n_opened = done.position, len(buffer), 0, 0
-        limit = min(start + BYTES_A_STEP, size)
-        layout, expected, offset = self._layout
-        read = layout.unpack_from
-        is_raw = column.is_raw
+        column, size, start, last, inline = self.columns[0], len(buffer), done.position, -1, None
+        append, pack, pack_size, show = done.parts.append, _ROW.pack, _SIZE.pack, column.show
+        read, expected, offset = self._layout
+        is_raw, n_rows, n_opened = column.is_raw, done.n_rows, 0
         try:
-            while size - start >= layout.size and buffer[start] == DATA_ROW:
-                found = read(buffer, start)
-                if found[1:-1] != expected:
-                    self._learn(buffer, start, column.skip)
-                    layout, expected, offset = self._layout
-                    read = layout.unpack_from
-                    if size - start < layout.size:
+            while start < limit and n_rows < wanted and buffer[start] == DATA_ROW:
+                if size - start < offset or (found := read(buffer, start))[1:-1] != expected:
+                    if not self._learn(buffer, start, column.skip):
                         break
+                    read, expected, offset = self._layout
                     found = read(buffer, start)
                 end = start + 1 + found[0]
                 if end > size:
                     break
-                cell = start + offset
-                cell_size = found[-1]
+                cell, cell_size = start + offset, found[-1]
                 behind = cell + cell_size
                 if cell > end or behind > end:
-                    raise ProtocolViolation("insufficient data left in message")
+                    raise ProtocolViolation(TOO_SHORT)
+                inline = None
                 if cell_size < 0:
                     append(buffer[start:end])
                 else:
                     envelope = buffer[cell:behind] if is_raw else column.physical(buffer[cell:behind])
-                    head = envelope[:HEADER_SIZE]
-                    inline = inlines.get(head)
+                    inline = inlines.get(envelope[:HEADER_SIZE])
                     if inline is None:
-                        shown = self._display(column, envelope, head, inlines)
+                        shown, inline = self._display(column, envelope, inlines)
                     else:
                         decrypt, aad, at = inline
                         if at != HEADER_SIZE:
@@ -180,49 +223,62 @@ class RowOpener:
                         if padded[-1:] != b"\x80":
                             raise not_open(column.column.rule.label)
                         shown = padded[:-1]
-                    if shown is None:
-                        append(pack(DATA_ROW, found[0] - cell_size) + buffer[start + 5 : cell - 4] + NULL_SIZE)
-                    else:
+                    n, value = 0, NULL_SIZE
+                    if shown is not None:
                         if show is not None:
                             shown = show(shown)
                         n = len(shown)
-                        front = buffer[start + 5 : cell - 4]
-                        append(pack(DATA_ROW, found[0] + n - cell_size) + front + pack_size(n) + shown)
+                        value = pack_size(n) + shown
+                    append(pack(DATA_ROW, found[0] + n - cell_size) + buffer[start + 5 : cell - 4] + value)
                     if behind != end:
                         append(buffer[behind:end])
                     n_opened += 1
-                done.position = start = end
+                done.position, last, start = end, start, end
                 n_rows += 1
-                if start >= limit or n_rows >= ROWS_A_STEP:
-                    done.has_more = start < size
-                    break
-        except InvalidTag:
-            raise not_open(column.column.rule.label) from None
         finally:
             done.n_rows = n_rows
             column.n_opened += n_opened
+        return last, inline
 
-    def _learn(self, buffer: bytes, start: int, skip: int) -> None:
-        """Take the layout of the row at `start`: its sizes up to the sealed column."""
+    def _learn(self, buffer: bytes, start: int, skip: int) -> bool:
+        """Take the layout of the row at `start`, its sizes up to the cell. False: it is not whole yet."""
+        end = _whole(buffer, start)
+        if end == 0:
+            return False
         if _N_COLUMNS.unpack_from(buffer, start + 5)[0] != self._n_columns:
-            raise ProtocolViolation("the row does not have the columns that were described")
-        sizes: list[int] = []
-        position = start + 7
+            raise ProtocolViolation(OTHER_COLUMNS)
+        sizes = []
+        position = start + _ROW_HEAD.size
+        size_at = _SIZE.unpack_from
         for _ in range(skip):
-            sizes.append(_SIZE.unpack_from(buffer, position)[0])
-            position += 4 + max(sizes[-1], 0)
-        gaps = "".join(f"i{size}x" if size > 0 else "i" for size in sizes)
-        self._layout = (Struct(f">xIH{gaps}i"), (self._n_columns, *sizes), position + 4 - start)
+            if position + 4 > end:
+                raise ProtocolViolation(TOO_SHORT)
+            (size,) = size_at(buffer, position)
+            sizes.append(size)
+            position += 4 + size if size > 0 else 4
+        if position + 4 > end:
+            raise ProtocolViolation(TOO_SHORT)
+        known = tuple(sizes)
+        layout = self._layouts.get(known)
+        if layout is None:
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            gaps = "".join(f"i{size}x" if size > 0 else "i" for size in sizes)
+            read = Struct(f">xIH{gaps}i").unpack_from
+            layout = self._layouts[known] = (read, (self._n_columns, *sizes), position + 4 - start)
+        self._layout = layout
+        return True
 
     def _display(
-        self, column: OpenColumn, envelope: bytes, head: bytes, inlines: dict[bytes, Inline | None]
-    ) -> bytes | None:
-        """The display form of a cell whose short way is not known; None where it is denied."""
+        self, column: OpenColumn, envelope: bytes, inlines: dict[bytes, Inline | None]
+    ) -> tuple[bytes | None, Inline | None]:
+        """The display form of a cell whose short way is not known, and that; None where it is denied."""
         keys = self._keys_of(column, envelope)
         if keys is None:
-            return None
-        inlines[head] = keys.inline(head)
-        return keys.open(envelope, ())
+            return None, None
+        head = envelope[:HEADER_SIZE]
+        inline = inlines[head] = keys.inline(head)
+        return keys.open(envelope, ()), inline
 
     def _row(self, buffer: bytes, start: int, end: int, parts: list[bytes]) -> None:
         size_at = _SIZE.unpack_from
@@ -240,7 +296,7 @@ class RowOpener:
                 continue
             behind = position + 4 + size
             if behind > end:
-                raise ProtocolViolation("insufficient data left in message")
+                raise ProtocolViolation(TOO_SHORT)
             envelope = column.physical(buffer[position + 4 : behind])
             shown = self._open(column, envelope, buffer, start)
             changed.append(buffer[copied:position])
@@ -290,6 +346,18 @@ class RowOpener:
                 hint="Restrict the statement to one tenant, or let the role read across tenants.",
             )
         return keys
+
+
+def _whole(buffer: bytes, start: int) -> int:
+    """Where the row at `start` ends, 0 while it is not whole; ProtocolViolation where it could hold no row."""
+    size = len(buffer)
+    if size - start < 5:
+        return 0
+    (length,) = _LENGTH.unpack_from(buffer, start + 1)
+    if length < 6:
+        raise ProtocolViolation(TOO_SHORT)
+    end: int = start + 1 + length
+    return end if end <= size else 0
 
 
 def is_granted(grant: ReadGrant, rule: ColumnRule, tenant: str) -> bool:

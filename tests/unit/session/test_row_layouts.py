@@ -75,6 +75,33 @@ def test_row_with_other_columns_than_described_is_refused(n_columns: int) -> Non
         opener(keys).rows(row + row, 0)
 
 
+@pytest.mark.parametrize(
+    "last", [[None, None, None, None], [b"1", None, None, b""], [b"", b"n" * 40, None, None]]
+)
+def test_shorter_last_row_of_a_buffer_is_taken(last: list[bytes | None]) -> None:
+    """A row is whole by its own length, however long the one before it was."""
+    keys = MemoryKeys()
+    first = frame(b"D", build_row([b"1", b"n" * 90, cell(keys, b"x"), b"b"]))
+    data = first + frame(b"D", build_row(last))
+    for cut in range(len(first), len(data) + 1):
+        done = opener(keys).rows(data[:cut], 0)
+        assert (done.n_rows, done.position) == ((2, cut) if cut == len(data) else (1, len(first)))
+
+
+@pytest.mark.parametrize("n_sealed", [1, 2])
+@pytest.mark.parametrize("body", [b"", b"\0", b"\0\4", b"\0\4\0\0\0\1x", b"\0\4\0\0\0\1x\0\0\0\1y"])
+def test_row_too_short_for_its_columns_is_refused_at_the_end_of_a_buffer(body: bytes, n_sealed: int) -> None:
+    """What is whole is consumed or refused, never left for another step."""
+    keys = MemoryKeys()
+    columns = [OpenColumn(SealedColumn(1, 3, worlds.SSN), skip, True, None) for skip in (2, 0)]
+    good = frame(b"D", build_row([b"1", b"n", cell(keys, b"x"), cell(keys, b"y")]))
+    for before in (b"", good):
+        opening = RowOpener(columns[:n_sealed], 4, keys, ReadGrant())
+        with pytest.raises((ProtocolViolation, CellNotOpen)):
+            opening.rows(before + frame(b"D", body), 0)
+        assert opening.partial.position == len(before)
+
+
 def test_row_cut_inside_its_columns_is_refused() -> None:
     """A row that ends before its sealed column is no row, whatever follows it in the buffer."""
     keys = MemoryKeys()

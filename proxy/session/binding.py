@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 from proxy.errors import ProtocolViolation
 from proxy.session.effects import bound_effects, effect_values
 from proxy.session.openers import has_sealed_result
-from proxy.session.sealing import CELLS_A_STEP, SLOTS_A_LOOK, Sealer, Waits, literal, server_bind, slot_numbers
+from proxy.session.sealing import CELLS_A_STEP, Sealer, Waits, literal, server_bind, slot_numbers
 from proxy.session.statements import Execution, Portal, ReadGrant, Statement, Text
+from proxy.sql.packed import oids_of
 from proxy.sql.plan import Kind, Planned, StatementPlan
 from proxy.sql.rewrite import rendering
 from proxy.values.constants import Inputs
 from proxy.wire.frontend import Bind, expand_formats, parsing_bind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy.keys.material import KeyView
     from proxy.session.records import Records
     from proxy.session.tenancy import SessionTenants
@@ -43,7 +46,7 @@ def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Rec
     assert plan is not None
     _check_count(statement, message)
     if statement.param_oids is None:
-        statement.param_oids = yield from _param_oids(statement)
+        statement.param_oids = _param_oids(statement)
     inputs = Inputs(
         settings=settings,
         constants=statement.planned.constants,
@@ -57,17 +60,13 @@ def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Rec
     return Received(message, inputs, portal)
 
 
-def _param_oids(statement: Statement) -> Waits[tuple[int, ...]]:
+def _param_oids(statement: Statement) -> Sequence[int]:
     """The types of the client's parameters: those it declared, else the plan's."""
-    oids = list(statement.message.oids)
-    for n, parameter in enumerate(statement.planned.plan.client_params):
-        if n >= len(oids):
-            oids.append(parameter.oid)
-        elif not oids[n]:
-            oids[n] = parameter.oid
-        if n % SLOTS_A_LOOK == SLOTS_A_LOOK - 1:
-            yield ()
-    return tuple(oids)
+    declared, planned = statement.message.oids, oids_of(statement.planned.plan.client_params)
+    if not any(declared):
+        return planned
+    both = [one or other for one, other in zip(declared, planned, strict=False)]
+    return [*both, *declared[len(both) :], *planned[len(both) :]]
 
 
 def _check_count(statement: Statement, message: Bind) -> None:

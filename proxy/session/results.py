@@ -18,6 +18,7 @@ from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
 from proxy.session.statements import Description, Execution, Statement
+from proxy.sql.packed import oids_told
 from proxy.sql.plan import Kind, ResultColumn, StatementPlan
 from proxy.wire import backend as b
 
@@ -99,12 +100,7 @@ class Results:
         if statement is None or statement.rendered is None:
             return None
         server_oids = statement.server_oids = b.parse_parameter_description(body)
-        return b.build_parameter_description(
-            [
-                server_oids[p.server] if p.oid == 0 and p.server is not None else p.oid
-                for p in statement.planned.plan.client_params
-            ]
-        )
+        return b.build_parameter_description(oids_told(statement.planned.plan.client_params, server_oids))
 
     def description(self, head: Entry, message: bytes, out: Output) -> bytes | None:
         """A RowDescription: checked against the plan, or, where there is none, against the catalog."""

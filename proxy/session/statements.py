@@ -15,6 +15,8 @@ from proxy.wire.backend import Field
 from proxy.wire.frontend import Parse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy.session.cells import RowOpener
     from proxy.session.settings import Level
     from proxy.sql.rewrite import Rendered
@@ -38,7 +40,7 @@ class Statement:
     env: Env
     rendered: Rendered | None = None  # the server's text, where it differs
     description: Description | None = None
-    param_oids: tuple[int, ...] | None = None  # types of the client's parameters, once a Bind has asked
+    param_oids: Sequence[int] | None = None  # types of the client's parameters, once a Bind has asked
     server_oids: tuple[int, ...] = ()  # of a ParameterDescription whose RowDescription is still to come
     refusal: PgsealError | None = None  # plan and description disagree: it may not be bound
     is_being_replaced: bool = False  # a Parse of the same name is under way

@@ -84,7 +84,7 @@ def _pack(
     items: Sequence[T], take: Callable[[T, list[int]], T], make: Callable[[T, Iterator[int]], T]
 ) -> Packed[T]:
     shapes: dict[T, int] = {}
-    which, ends, numbers = array("I"), array("I"), array("q")
+    which, ends, numbers = array("I"), array("I"), array("i")
     for item in items:
         taken: list[int] = []
         shape = take(item, taken)
@@ -190,15 +190,63 @@ def _make_server(shape: ServerParam, numbers: Iterator[int]) -> ServerParam:
     return ServerParam(slot=next(numbers), oid=shape.oid)
 
 
-def _take_client(param: ClientParam, taken: list[int]) -> ClientParam:
-    if param.server is None:
-        return param
-    taken.append(param.server)
-    return ClientParam(param.oid, 0)
+class ClientParams(Sequence[ClientParam]):
+    """The client's parameters as two arrays; -1: no server parameter carries it."""
+
+    __slots__ = ("_oids", "_servers")
+
+    def __init__(self, oids: array[int], servers: array[int]) -> None:
+        self._oids = oids
+        self._servers = servers
+
+    @classmethod
+    def of(cls, params: Sequence[ClientParam]) -> ClientParams:
+        servers = (-1 if param.server is None else param.server for param in params)
+        return cls(array("I", (param.oid for param in params)), array("i", servers))
+
+    def __len__(self) -> int:
+        return len(self._oids)
+
+    @overload
+    def __getitem__(self, place: int) -> ClientParam: ...
+    @overload
+    def __getitem__(self, place: slice) -> ClientParams: ...
+    def __getitem__(self, place: int | slice) -> ClientParam | ClientParams:
+        if isinstance(place, slice):
+            return ClientParams(self._oids[place], self._servers[place])
+        server = self._servers[place]
+        return ClientParam(self._oids[place], None if server < 0 else server)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClientParams) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(len(self._oids))
+
+    def __reduce__(self) -> tuple[type[ClientParams], tuple[array[int], array[int]]]:
+        return ClientParams, self._fields()
+
+    def _fields(self) -> tuple[array[int], array[int]]:
+        return self._oids, self._servers
+
+    def oids(self) -> list[int]:
+        return self._oids.tolist()
+
+    def told(self, server_oids: Sequence[int]) -> list[int]:
+        pairs = zip(self._oids, self._servers, strict=True)
+        return [server_oids[server] if not oid and server >= 0 else oid for oid, server in pairs]
 
 
-def _make_client(shape: ClientParam, numbers: Iterator[int]) -> ClientParam:
-    return shape if shape.server is None else ClientParam(shape.oid, next(numbers))
+def oids_of(params: Sequence[ClientParam]) -> list[int]:
+    """The type that the plan gives each of the client's parameters, 0 where it gives none."""
+    return params.oids() if isinstance(params, ClientParams) else [param.oid for param in params]
+
+
+def oids_told(params: Sequence[ClientParam], server_oids: Sequence[int]) -> list[int]:
+    """What the client is told of its parameters where the server said this of its own."""
+    if isinstance(params, ClientParams):
+        return params.told(server_oids)
+    return [server_oids[p.server] if p.oid == 0 and p.server is not None else p.oid for p in params]
 
 
 class Constants(Sequence[Const]):
@@ -290,7 +338,7 @@ def pack(plan: Plan) -> Plan:
         server_params=_pack(plan.server_params, _take_server, _make_server)
         if len(plan.server_params) >= FROM
         else plan.server_params,
-        client_params=_pack(plan.client_params, _take_client, _make_client)
+        client_params=ClientParams.of(plan.client_params)
         if len(plan.client_params) >= FROM
         else plan.client_params,
     )

@@ -422,6 +422,8 @@ class Replies:
             return False
         state.status = status
         state.n_ready += 1
+        if status == IDLE and state.portals:
+            state.end_portals()
         state.n_executes = _n_executes(state, 1) if len(state.queue) > 1 else 0  # the head is still there
         return True
 

@@ -42,8 +42,9 @@ _LENGTH: Final = Struct(">I")
 _N_COLUMNS: Final = Struct(">H")
 _ROW: Final = Struct(">BI")
 
-# what reads a row up to the size of its cell, what it must find between length and that size, where the cell is
-Layout = tuple[Callable[[bytes, int], tuple[int, ...]], tuple[int, ...], int]
+# what reads a row up to the size of its cell, what it must find between length and that size, where the cell is,
+# and what writes the same with other sizes: kind, length, what lies between, size of what is shown
+Layout = tuple[Callable[[bytes, int], tuple[int, ...]], tuple[int, ...], int, Callable[..., bytes]]
 
 
 class Missing(Exception):
@@ -111,7 +112,7 @@ class RowOpener:
         self._grant = grant
         self.partial = Opened([], 0)
         self._pace = Pace()
-        self._layout: Layout = (_ROW_HEAD.unpack_from, (), _ROW_HEAD.size)  # of the row before
+        self._layout: Layout = (_ROW_HEAD.unpack_from, (), _ROW_HEAD.size, _ROW_HEAD.pack)
         self._layouts: dict[tuple[int, ...], Layout] = {}  # by the sizes of the columns in front of the cell
 
     def rows(self, buffer: bytes, position: int) -> Opened:
@@ -168,7 +169,7 @@ class RowOpener:
         if n == 0:
             return 0
         column = self.columns[0]
-        _, expected, offset = self._layout
+        _, expected, offset, _ = self._layout
         cell_size = _SIZE.unpack_from(buffer, start + offset - 4)[0]
         pattern = Pattern(start, row_size, expected[1:], offset, cell_size, column.form, inline, column.show)
         n_opened, shown = open_run(buffer, pattern, n)
@@ -184,27 +185,23 @@ class RowOpener:
         self, buffer: bytes, done: Opened, inlines: dict[bytes, Inline | None], limit: int, wanted: int
     ) -> tuple[int, Inline | None]:
         """Open rows until there are so many: where the last begins, and the short way of its cell if it had one.
-
-        A row is read by the layout of the one before it (the sizes of the columns in front of the cell), and
-        walked column by column only where its sizes are others. Nothing is called but the cipher.
-        """
+        A row is read by the layout of the one before it, and walked only where its sizes are others."""
         column, size, start, last, inline = self.columns[0], len(buffer), done.position, -1, None
-        append, pack, pack_size, show = done.parts.append, _ROW.pack, _SIZE.pack, column.show
-        read, expected, offset = self._layout
+        append, show = done.parts.append, column.show
+        read, expected, offset, pack = self._layout
         is_raw, n_rows, n_opened = column.is_raw, done.n_rows, 0
         try:
             while start < limit and n_rows < wanted and buffer[start] == DATA_ROW:
                 if size - start < offset or (found := read(buffer, start))[1:-1] != expected:
                     if not self._learn(buffer, start, column.skip):
                         break
-                    read, expected, offset = self._layout
+                    read, expected, offset, pack = self._layout
                     found = read(buffer, start)
                 end = start + 1 + found[0]
                 if end > size:
                     break
                 cell, cell_size = start + offset, found[-1]
-                behind = cell + cell_size
-                if cell > end or behind > end:
+                if cell > end or (behind := cell + cell_size) > end:
                     raise ProtocolViolation(TOO_SHORT)
                 inline = None
                 if cell_size < 0:
@@ -220,18 +217,13 @@ class RowOpener:
                             aad += envelope[HEADER_SIZE:at]
                         body = at + NONCE_SIZE
                         padded = decrypt(envelope[at:body], envelope[body:], aad).rstrip(b"\0")
-                        if padded[-1:] != b"\x80":
+                        if not padded or padded[-1] != 0x80:
                             raise not_open(column.column.rule.label)
-                        shown = padded[:-1]
-                    n, value = 0, NULL_SIZE
-                    if shown is not None:
-                        if show is not None:
-                            shown = show(shown)
-                        n = len(shown)
-                        value = pack_size(n) + shown
-                    append(pack(DATA_ROW, found[0] + n - cell_size) + buffer[start + 5 : cell - 4] + value)
-                    if behind != end:
-                        append(buffer[behind:end])
+                        shown = padded[:-1] if show is None else show(padded[:-1])
+                    n = -1 if shown is None else len(shown)
+                    shown = shown or b""
+                    front = pack(DATA_ROW, found[0] + len(shown) - cell_size, buffer[start + 5 : cell - 4], n)
+                    append(front + shown + buffer[behind:end] if behind != end else front + shown)
                     n_opened += 1
                 done.position, last, start = end, start, end
                 n_rows += 1
@@ -264,21 +256,23 @@ class RowOpener:
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
             gaps = "".join(f"i{size}x" if size > 0 else "i" for size in sizes)
-            read = Struct(f">xIH{gaps}i").unpack_from
-            layout = self._layouts[known] = (read, (self._n_columns, *sizes), position + 4 - start)
+            read, offset = Struct(f">xIH{gaps}i").unpack_from, position + 4 - start
+            pack = Struct(f">BI{offset - 9}si").pack
+            layout = self._layouts[known] = (read, (self._n_columns, *sizes), offset, pack)
         self._layout = layout
         return True
 
     def _display(
         self, column: OpenColumn, envelope: bytes, inlines: dict[bytes, Inline | None]
     ) -> tuple[bytes | None, Inline | None]:
-        """The display form of a cell whose short way is not known, and that; None where it is denied."""
+        """What is shown of a cell whose short way is not known, and that; None where it is denied."""
         keys = self._keys_of(column, envelope)
         if keys is None:
             return None, None
         head = envelope[:HEADER_SIZE]
         inline = inlines[head] = keys.inline(head)
-        return keys.open(envelope, ()), inline
+        display = keys.open(envelope, ())
+        return display if column.show is None else column.show(display), inline
 
     def _row(self, buffer: bytes, start: int, end: int, parts: list[bytes]) -> None:
         size_at = _SIZE.unpack_from

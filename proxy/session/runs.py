@@ -30,7 +30,7 @@ from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, TAG_SIZE, from_text
 from proxy.errors import PgsealError
 from proxy.keys.material import Inline
 
-LEAST: Final = 8  # rows; fewer are as quick one by one
+LEAST: Final = 16  # rows; fewer are as quick one by one
 FIRST: Final = 64  # rows tried at first, twice as many each time that all of them were alike
 MOST: Final = 512  # what so many take stays in the processor's cache
 WAIT_LEAST: Final = 16  # rows read one by one where there was no run, twice as many each time

@@ -113,7 +113,7 @@ def one_by_one(case: Case, grant: ReadGrant | None = None) -> Seen:
     while True:
         rest = case.data[seen.position :]
         length = int.from_bytes(rest[1:5], "big") if len(rest) >= 5 else len(rest)
-        if not fed(opening, seen, rest[: 1 + length], 0):
+        if not fed(opening, seen, rest[: 1 + max(length, 4)], 0):
             return seen
 
 

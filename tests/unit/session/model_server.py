@@ -192,6 +192,9 @@ class ModelServer:
             tag = "ROLLBACK" if self.status == "E" else word.upper()
             self.status = "I"
             return complete(tag)
+        elif word == "deallocate":
+            self.statements = {name: known for name, known in self.statements.items() if not name}
+            return complete("DEALLOCATE ALL")
         elif word == "copy":
             self.copy_is_extended = letter == "E"
             return COPY_IN

@@ -261,8 +261,9 @@ class Databases:
 
     def record(self, events: Sequence[Event]) -> None:
         self._shared.audit.write(events)
-        if any(isinstance(event, StatementEvent) and event.tag.startswith(DDL_TAGS) for event in events):
-            self._tell_change()
+        for event in events:
+            if isinstance(event, StatementEvent) and event.subject.tag.startswith(DDL_TAGS):
+                self._tell_change()
 
     # --- needs
 

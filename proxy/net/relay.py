@@ -1,27 +1,23 @@
 """The loop that drives one session: bytes in, a step, bytes out, on both sockets.
 
-Theory. Each socket's protocol pushes what came into the session and steps it at once, inside the callback: no
-task, no await, no copy of its own. Only a step that asks for something (keys, a plan, a turn of the loop) leaves
-that path; while it is under way both sockets are not read, so what the session holds stays bounded. A socket is
-read when none of its `Pause` reasons stands: the other socket's write buffer is full, work is under way, or the
-session holds the client. Reading one side never waits for the other side in any other way, so the pair cannot
-lock up where a direct connection would not.
+Theory. Each socket's protocol (`legs.py`) pushes what came into the session and steps it at once, inside the
+callback: no task, no await, no copy of its own. Only a step that asks for something (keys, a plan, a turn of the
+loop) leaves that path; while it is under way both sockets are not read, so what the session holds stays bounded.
+Reading one side never waits for the other side in any other way, so the pair cannot lock up where a direct
+connection would not.
 
 Ends. A client's half-close is passed on once its bytes are with the server (between plain sockets; TLS cannot
 half-close). A client that is gone takes its server connection with it. A server that ends has all it sent
 forwarded first. This is the one place that catches everything: what was not foreseen is logged as class and
 place, never with values, and costs this client its connection and no one else.
-One reason to change: how bytes move between sockets and session.
+One reason to change: what a step asks of the two sockets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable, Coroutine, Sequence
-from enum import IntFlag
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -30,10 +26,10 @@ import structlog
 from proxy.audit.events import Event
 from proxy.errors import AdminShutdown, InternalError, PgsealError
 from proxy.net.edge import Edge, Vanished
+from proxy.net.legs import ClientLeg, Leg, Pause, ServerLeg
 from proxy.session.interface import ClientConnection, Close, Need, Step
 from proxy.wire.backend import error_response
 
-HIGH_WATER: Final = 64 * 1024
 _LINGER_S: Final = 10.0  # for some of the last bytes to leave at a close
 _MUCH: Final = 1 << 62
 _log = logging.getLogger("pgseal.net")
@@ -63,159 +59,14 @@ class Host(Protocol):
     def forget(self, relay: Relay) -> None: ...
 
 
-class Pause(IntFlag):
-    NONE = 0
-    PEER_FULL = 1
-    WORK = 2
-    HELD = 4
-
-
-Push = Callable[[bytes], None]
-Shorten = Callable[[bytes], bytes | None]
-
-
-class _Leg(asyncio.Protocol):
-    """One socket under the relay. `push` and the short way are the session's, `pump` the relay's."""
-
-    __slots__ = ("_direct", "_pause", "_pump", "_push", "_relay", "_shorten", "peer", "transport")
-
-    def __init__(self, relay: Relay, transport: asyncio.Transport, push: Push, shorten: Shorten) -> None:
-        self._relay = relay
-        self._pump = relay.pump
-        self._push = push
-        self._shorten = shorten
-        self._pause = Pause.NONE
-        self.transport = transport
-        self.peer: _Leg = self
-        self._direct = _direct_socket(transport)
-        transport.set_write_buffer_limits(high=HIGH_WATER)
-
-    def write(self, chunk: bytes) -> None:
-        """Sends at once what the socket takes. The loop would first serve all sockets of its turn, and server and
-        clients would wait for each other's turns instead of working beside the proxy."""
-        direct, transport = self._direct, self.transport
-        if direct is not None and not transport.get_write_buffer_size() and not transport.is_closing():
-            try:
-                n_sent = direct.send(chunk)
-            except OSError:  # full, or broken: the transport finds out which
-                n_sent = 0
-            if n_sent == len(chunk):
-                return
-            chunk = chunk[n_sent:]
-        transport.write(chunk)
-
-    def lost(self) -> None:
-        """The transport is gone; what was sent directly went through a socket of our own."""
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
-
-    def discard(self) -> None:
-        """From here on what comes is read and dropped."""
-        self._push = self._shorten = _drop
-        self._pause = Pause.NONE
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def pause(self, reason: Pause) -> None:
-        if not self._pause:
-            self.transport.pause_reading()
-        self._pause |= reason
-
-    def resume(self, reason: Pause) -> None:
-        if self._pause & reason:
-            self._pause &= ~reason
-            if not self._pause:
-                self.transport.resume_reading()
-
-    def pause_writing(self) -> None:
-        self.peer.pause(Pause.PEER_FULL)
-
-    def resume_writing(self) -> None:
-        self.peer.resume(Pause.PEER_FULL)
-
-
-def _direct_socket(transport: asyncio.Transport) -> socket.socket | None:
-    """A duplicate of a plain transport's socket: the same connection until it is closed, whatever becomes
-    of the transport's own. None for TLS, whose bytes are made by the transport."""
-    found = transport.get_extra_info("socket")
-    if found is None or transport.get_extra_info("sslcontext") is not None:
-        return None
-    duplicate = socket.socket(fileno=os.dup(found.fileno()))
-    duplicate.setblocking(False)
-    return duplicate
-
-
-def _drop(chunk: bytes) -> None:
-    """After the close."""
-
-
-class _ClientSide(_Leg):
-    __slots__ = ()
-
-    def __init__(self, relay: Relay, transport: asyncio.Transport, connection: ClientConnection) -> None:
-        super().__init__(relay, transport, connection.client_data, connection.request)
-
-    def data_received(self, chunk: bytes) -> None:
-        try:
-            short = self._shorten(chunk)
-            if short is not None:
-                self.peer.write(short)
-                return
-            self._push(chunk)
-        except Exception as error:
-            self._relay.fail(error)
-        else:
-            self._pump()
-
-    def eof_received(self) -> bool:
-        return self._relay.client_ended(self.transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost()
-        self._relay.client_lost()
-
-
-class _ServerSide(_Leg):
-    __slots__ = ("_events",)
-
-    def __init__(self, relay: Relay, transport: asyncio.Transport, connection: ClientConnection) -> None:
-        super().__init__(relay, transport, connection.server_data, connection.reply)
-        self._events = connection.events
-
-    def data_received(self, chunk: bytes) -> None:
-        try:
-            short = self._shorten(chunk)
-            if short is not None:
-                self.peer.write(short)
-                if self._events:
-                    self._relay.record(self._events[:])
-                    self._events.clear()
-                return
-            self._push(chunk)
-        except Exception as error:
-            self._relay.fail(error)
-        else:
-            self._pump()
-
-    def eof_received(self) -> bool:
-        self._relay.server_ended()
-        return False
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost()
-        self._relay.server_ended()
-        self._relay.server_lost()
-
-
 class Relay:
     """One client connection from AuthenticationOk to its end. `start` takes both transports over."""
 
     def __init__(self, connection: ClientConnection, host: Host) -> None:
         self._connection = connection
         self._host = host
-        self._client: _Leg
-        self._server: _Leg
+        self._client: Leg
+        self._server: Leg
         self._is_busy = False  # a need or a further turn is under way
         self._is_held = False
         self._is_closed = False
@@ -229,8 +80,8 @@ class Relay:
 
     def start(self, client: Edge, server: Edge, server_ok: bytes) -> None:
         """`server_ok` is the AuthenticationOk that log-in kept back; the session sees it first."""
-        self._client = _ClientSide(self, client.transport, self._connection)
-        self._server = _ServerSide(self, server.transport, self._connection)
+        self._client = ClientLeg(self, client.transport, self._connection)
+        self._server = ServerLeg(self, server.transport, self._connection)
         self._client.peer, self._server.peer = self._server, self._client
         client.transport.set_protocol(self._client)
         server.transport.set_protocol(self._server)

@@ -17,7 +17,7 @@ import pytest
 
 from proxy.config import ServerConfig, Tls
 from proxy.errors import ProtocolViolation
-from proxy.net.relay import HIGH_WATER
+from proxy.net.legs import HIGH_WATER
 from proxy.net.settings import NetSettings
 from proxy.session.interface import CatalogNeed, ClientConnection, Close, Step
 from tests import oracle

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sysconfig
 import threading
 from pathlib import Path
 from typing import Self
@@ -80,6 +81,7 @@ def machine() -> dict[str, object]:
         "memory_bytes": int(memory[0]) * 1024 if memory else None,
         "system": platform.platform(),
         "python": platform.python_version(),
+        "python_is_optimised": "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")),
         "load_before": os.getloadavg(),
     }
 

@@ -23,7 +23,7 @@ from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, from_text, key_id_of,
 from proxy.errors import NotAllowed, ProtocolViolation
 from proxy.keys.material import ColumnKeys, Inline, KeyIdNeed, KeyNeed, KeyView
 from proxy.rules import ColumnRule, Mode, OnDenied, Scope, Storage
-from proxy.session.runs import Form, Pace, Pattern, open_run
+from proxy.session.runs import LEAST, Form, Pace, Pattern, open_run
 from proxy.session.statements import ReadGrant
 from proxy.wire.framing import NULL_SIZE
 
@@ -152,14 +152,19 @@ class RowOpener:
         pace, size = self._pace, len(buffer)
         limit, most = min(done.position + BYTES_A_STEP, size), ROWS_A_STEP
         inlines: dict[bytes, Inline | None] = {}  # header of a cell -> its short way, for this step only
+        wait = pace.wait
         while done.position < limit and done.n_rows < most:
-            wanted = min(done.n_rows + pace.wait + 1, most)
+            wanted = min(done.n_rows + wait + 1, most)
             start, inline = self._one_by_one(buffer, done, inlines, limit, wanted)
             if done.n_rows < wanted:
                 break
-            if inline is not None:
-                n_most = min(most - done.n_rows, -((done.position - limit) // (done.position - start)))
+            position, row_size = done.position, done.position - start
+            n_most = min(most - done.n_rows, -((position - limit) // row_size), (size - position) // row_size)
+            if n_most < LEAST:
+                wait = most  # what is left is not worth another look
+            elif inline is not None:
                 most += self._run(buffer, done, start, inline, n_most) // 2  # a row of a run is half as dear
+                wait = pace.wait
         done.has_more = done.position < size and (done.position >= limit or done.n_rows >= most)
 
     def _run(self, buffer: bytes, done: Opened, start: int, inline: Inline, n_most: int) -> int:

@@ -30,7 +30,7 @@ from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, TAG_SIZE, from_text
 from proxy.errors import PgsealError
 from proxy.keys.material import Inline
 
-LEAST: Final = 16  # rows; fewer are as quick one by one
+LEAST: Final = 24  # rows; fewer are as quick one by one
 FIRST: Final = 64  # rows tried at first, twice as many each time that all of them were alike
 MOST: Final = 512  # what so many take stays in the processor's cache
 WAIT_LEAST: Final = 16  # rows read one by one where there was no run, twice as many each time
@@ -74,20 +74,18 @@ class Pace:
         self._tried = FIRST
 
     def n_to_try(self, buffer: bytes, start: int, size: int, n_most: int) -> int:
-        """Rows to try behind the one at `start`; 0 where the heads of two of them show that it is no use."""
-        behind = start + size
-        n = min(n_most, (len(buffer) - behind) // size, self._tried)
-        if n >= LEAST:
-            head = buffer[start : start + _ROW_HEAD.size]
-            if buffer.startswith(head, behind) and buffer.startswith(head, behind + (LEAST - 1) * size):
-                return n
+        """Rows to try behind the one at `start`, of at least LEAST that there are; 0 where the heads of two of
+        them show that it is no use."""
+        head = buffer[start : start + _ROW_HEAD.size]
+        if buffer.startswith(head, start + size) and buffer.startswith(head, start + LEAST * size):
+            return min(n_most, self._tried)
         self.tried(0, 0)
         return 0
 
     def tried(self, n: int, n_opened: int) -> None:
         """So many of `n` rows were alike and are open."""
         if n_opened:
-            self.wait = 0
+            self.wait = 0 if n_opened == n else 1  # the row that ended it shows nothing of those behind it
             self._next_wait = WAIT_LEAST
         else:  # one of the `n` may have a cell that does not open: not once more for each row up to that one
             self.wait = max(self._next_wait, n)

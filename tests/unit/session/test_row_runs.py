@@ -127,7 +127,7 @@ def cases(draw: st.DrawFn, names: tuple[str, ...] = tuple(RULES), tenants: str =
         st.lists(size, min_size=n_front + n_behind, max_size=n_front + n_behind),
         st.lists(st.one_of(st.just(1), st.none(), st.integers(0, 5)), min_size=1, max_size=2),
         st.sampled_from(tenants),
-        st.sampled_from([1, 2, 8, 9, 10, 30, 90]),
+        st.sampled_from([1, 2, 23, 24, 25, 26, 90]),
     )
     rows, number = [], 0
     for sizes, indexes, tenant, n in draw(st.lists(stretch, min_size=1, max_size=4)):
@@ -212,7 +212,7 @@ def test_rows_of_one_layout_leave_in_few_pieces(name: str) -> None:
     assert (len(done.parts) < 40) == (name != "unpadded")
 
 
-@pytest.mark.parametrize("which", [0, 1, 2, 8, 9, 63, 64, 65, 66, 500, 999])
+@pytest.mark.parametrize("which", [0, 1, 2, 24, 25, 26, 64, 65, 66, 500, 999])
 @pytest.mark.parametrize("offset", [19, 22, 23, 27, 30, 50, -11])
 def test_cell_that_does_not_open_in_a_run_leaves_the_rows_before_it(which: int, offset: int) -> None:
     """They are shown and counted, the one that does not open and those behind it are not."""

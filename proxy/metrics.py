@@ -103,6 +103,7 @@ class Counters:
         "n_key_misses",
         "n_plan_hits",
         "n_plan_misses",
+        "n_planned",
         "n_server_in",
         "n_server_out",
         "opened",
@@ -122,6 +123,7 @@ class Counters:
         self.n_audit_events = 0
         self.n_audit_lost = 0
         self.n_catalog_changes = 0  # transactions with DDL that ended; not exported
+        self.n_planned = 0
         self.n_irrelevant = 0  # what sessions count at each statement and chunk, without a look-up
         self.n_client_in = 0
         self.n_client_out = 0
@@ -169,6 +171,7 @@ class Counters:
         """Everything as plain JSON; keys are the names of metrics, then label values."""
         statements = {verdict.value: n for verdict, n in self.statements.items()}
         statements[Verdict.IRRELEVANT.value] += self.n_irrelevant
+        statements[Verdict.PLANNED.value] += self.n_planned
         legs = {leg.value: n for leg, n in self.bytes.items()}
         legs[Leg.CLIENT_IN.value] += self.n_client_in
         legs[Leg.CLIENT_OUT.value] += self.n_client_out

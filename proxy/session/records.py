@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MAX_SUBJECTS: Final = 128
 _OK: Final = Outcome.OK
-_PLANNED: Final = Verdict.PLANNED  # a lookup in an Enum costs more than it seems
 _TRACEPARENT: Final = re.compile(rb"traceparent='([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})'")
 
 
@@ -89,7 +88,7 @@ class Records:
         if execution.plan.kind is not Kind.PLANNED:
             self._runtime.counters.n_irrelevant += 1
             return
-        self._runtime.counters.statements[_PLANNED] += 1
+        self._runtime.counters.n_planned += 1
         now, start_s = time.time(), execution.start_s
         self._out.events.append(
             StatementEvent(
@@ -110,7 +109,7 @@ class Records:
     ) -> None:
         """A planned statement that sealed nothing ended well: `finish` without an execution. What it opened is
         counted by column already (`opened`); `key_ids` are sorted."""
-        self._runtime.counters.statements[_PLANNED] += 1
+        self._runtime.counters.n_planned += 1
         now = time.time()
         duration_s = now - start_s if start_s else 0.0
         self._out.events.append(StatementEvent(subject, now, 0, n_opened, n_rows, key_ids, _OK, "", duration_s))

@@ -294,7 +294,13 @@ def played(sent: list[bytes], cut: Callable[[bytes], Iterator[bytes]], *, is_sho
         for e in talk.events
     ]
     counters = talk.world.counters
-    counted = (counters.n_irrelevant, counters.statements, counters.opened, counters.n_client_in)
+    counted = (
+        counters.n_irrelevant,
+        counters.n_planned,
+        counters.statements,
+        counters.opened,
+        counters.n_client_in,
+    )
     return loop.heard, loop.server.texts, events, counted, talk.session.is_idle
 
 

@@ -16,7 +16,7 @@ One reason to change: what rows must have in common to be opened together.
 from __future__ import annotations
 
 from binascii import unhexlify
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain, repeat
@@ -35,7 +35,7 @@ FIRST: Final = 64  # rows tried at first, twice as many each time that all of th
 MOST: Final = 512  # what so many take stays in the processor's cache
 WAIT_LEAST: Final = 16  # rows read one by one where there was no run, twice as many each time
 WAIT_MOST: Final = 256
-NARROW: Final = 96  # bytes of a shown row that are its own, up to which it is laid out byte by byte
+NARROW: Final = 128  # bytes of a shown row, up to which it is laid out byte by byte
 _ROW_HEAD: Final = Struct(">BIH")
 _SHOWN_HEAD: Final = Struct(">BI")
 _SIZE: Final = Struct(">i")
@@ -99,8 +99,7 @@ class Pace:
 def open_run(buffer: bytes, pattern: Pattern, n: int) -> tuple[int, bytes]:
     """How many of the `n` rows behind the pattern (all in the buffer) are like it, and what the client gets for
     them. 0 where they are fewer than LEAST, or one of them does not open."""
-    fixed, free = _offsets(pattern)
-    n = _n_alike(buffer, pattern, fixed, n)
+    n = _n_alike(buffer, pattern, n)
     if n < LEAST:
         return 0, b""
     start = pattern.start + pattern.size
@@ -108,39 +107,40 @@ def open_run(buffer: bytes, pattern: Pattern, n: int) -> tuple[int, bytes]:
     try:
         padded = _decrypted(rows, pattern)
         shown_size = _common_size(padded) if pattern.show is None else -1
-        if shown_size >= 0 and shown_size + len(free) <= NARROW:
-            return n, _laid_out(buffer, pattern, free, padded, shown_size)
+        if shown_size >= 0 and shown_size + pattern.size - pattern.cell_size <= NARROW:
+            return n, _laid_out(buffer, pattern, padded, shown_size)
         return n, _joined(rows, pattern, _shown(padded, pattern.show))
     except (InvalidTag, ValueError, IndexError, StructError, PgsealError):
         return 0, b""
 
 
-def _offsets(pattern: Pattern) -> tuple[list[int], list[int]]:
-    """Where a row is as the pattern, beginning with what is most likely to differ, and where it need not be.
-    Of the cell only its header is in one of them."""
-    fixed = [4, 3, 2, 1]
+def _fixed(pattern: Pattern) -> list[int]:
+    """The offsets at which a row is as the pattern, beginning with what is most likely to differ."""
     cell = pattern.cell
-    fixed += range(cell - 1, cell - 5, -1)
-    free: list[int] = []
+    fixed = [4, 3, 2, 1, *range(cell - 1, cell - 5, -1)]
     position = _ROW_HEAD.size
     for size in pattern.sizes:
         fixed += range(position + 3, position - 1, -1)
-        position += 4
-        if size > 0:
-            free += range(position, position + size)
-            position += size
-    fixed += (0, 5, 6)
-    fixed += range(cell, cell + pattern.form.value)
-    free += range(cell + pattern.cell_size, pattern.size)
-    return fixed, free
+        position += 4 + max(size, 0)
+    return [*fixed, 0, 5, 6, *range(cell, cell + pattern.form.value)]
 
 
-def _n_alike(buffer: bytes, pattern: Pattern, fixed: Iterable[int], n: int) -> int:
-    """How many rows in a row behind the pattern have its bytes at these offsets."""
+def _free(pattern: Pattern) -> list[int]:
+    """The offsets of the values around the cell."""
+    free: list[int] = []
+    position = _ROW_HEAD.size
+    for size in pattern.sizes:
+        free += range(position + 4, position + 4 + size)
+        position += 4 + max(size, 0)
+    return [*free, *range(pattern.cell + pattern.cell_size, pattern.size)]
+
+
+def _n_alike(buffer: bytes, pattern: Pattern, n: int) -> int:
+    """How many of the next `n` rows have the pattern's bytes at the fixed offsets, without a gap."""
     stride = pattern.size
     start = pattern.start
     stop = start + (n + 1) * stride
-    for offset in fixed:
+    for offset in _fixed(pattern):
         found = buffer[start + offset : stop : stride]  # the pattern's own is the first
         same = found[:1]
         if found != same * len(found):
@@ -186,11 +186,12 @@ def _envelopes(rows: memoryview, pattern: Pattern) -> tuple[memoryview | bytes, 
 
 
 def _common_size(padded: list[bytes]) -> int:
-    """The size of every one of these values without its padding; -1 where they are not alike."""
+    """The size of every one of these values without its padding; -1 where they are not alike, or wide."""
+    n, stride = len(padded), len(padded[0])
     first = padded[0].rstrip(b"\0")
-    if first[-1:] != b"\x80":
+    if stride > NARROW or first[-1:] != b"\x80":
         return -1
-    n, stride, together = len(padded), len(padded[0]), b"".join(padded)
+    together = b"".join(padded)
     for offset in range(len(first) - 1, stride):
         if together[offset::stride] != padded[0][offset : offset + 1] * n:
             return -1
@@ -205,7 +206,7 @@ def _shown(padded: list[bytes], show: Callable[[bytes], bytes] | None) -> list[b
     return displays if show is None else list(map(show, displays))
 
 
-def _laid_out(buffer: bytes, pattern: Pattern, free: list[int], padded: list[bytes], shown_size: int) -> bytes:
+def _laid_out(buffer: bytes, pattern: Pattern, padded: list[bytes], shown_size: int) -> bytes:
     """The shown rows, where all of them have one size: the pattern's many times over, and into it all the bytes
     of one offset at once."""
     n, start, size = len(padded), pattern.start + pattern.size, pattern.size
@@ -216,7 +217,7 @@ def _laid_out(buffer: bytes, pattern: Pattern, free: list[int], padded: list[byt
     row[-_SIZE.size :] = _SIZE.pack(shown_size)
     shown = row.ljust(size + longer, b"\0") * n
     stop, stride = start + n * size, size + longer
-    for offset in free:
+    for offset in _free(pattern):
         shown[offset if offset < cell else offset + longer :: stride] = buffer[start + offset : stop : size]
     together, padded_size = b"".join(padded), len(padded[0])
     for offset in range(shown_size):

@@ -33,6 +33,7 @@ class Draft:
     slots: list[Slot] = field(default_factory=list)
     pinned: set[int] = field(default_factory=set)
     _literals: list[int] = field(default_factory=list)
+    partners: dict[int, int] | None = None  # of each bracket the other, once one was asked for
     plain_params: set[int] = field(default_factory=set)  # 0-based; written in the text outside every edit
     is_single: bool = False  # a value of the text itself is part of the plan, which serves no other text
 

@@ -22,7 +22,7 @@ Nothing here looks at a value. One reason to change: the grammar of the construc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.sql.draft import Draft
@@ -50,10 +50,9 @@ class NoSpan(Exception):
 
 @dataclass(slots=True)
 class Spans:
-    """Spans of one text's nodes. Brackets are matched once."""
+    """Spans of one text's nodes. Brackets are matched once for all statements of the text."""
 
     draft: Draft
-    _partners: dict[int, int] = field(default_factory=dict)
 
     def text(self, ordinal: int) -> bytes:
         """The token in lower case, empty beyond either end of the text."""
@@ -63,15 +62,16 @@ class Spans:
 
     def partner(self, ordinal: int) -> int:
         """The bracket that closes or opens the one at `ordinal`."""
-        if not self._partners:
-            self._match()
+        if self.draft.partners is None:
+            self.draft.partners = self._matched()
         try:
-            return self._partners[ordinal]
+            return self.draft.partners[ordinal]
         except KeyError:
             raise NoSpan from None
 
-    def _match(self) -> None:
+    def _matched(self) -> dict[int, int]:
         stack: list[int] = []
+        partners: dict[int, int] = {}
         tokens = self.draft.tokens
         for ordinal in range(len(tokens)):
             if tokens.kinds[ordinal] != Kind.SELF:
@@ -81,8 +81,9 @@ class Spans:
                 stack.append(ordinal)
             elif token in _CLOSE and stack:
                 opened = stack.pop()
-                self._partners[opened] = ordinal
-                self._partners[ordinal] = opened
+                partners[opened] = ordinal
+                partners[ordinal] = opened
+        return partners
 
     def at(self, body: Node, field_name: str = "location") -> int:
         location = int(body.get(field_name, 0))

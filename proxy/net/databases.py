@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -40,8 +40,9 @@ from proxy.session.connection import Session, Splice
 from proxy.session.interface import CatalogNeed, ClientConnection, Need
 from proxy.session.runtime import Client, Descriptions, Fingerprints
 from proxy.sql.catalog import Name, Snapshot
-from proxy.sql.plan import NotPlanned
-from proxy.sql.planner import Planner, plan_slowly
+from proxy.sql.parts import joined, plan_in_parts
+from proxy.sql.plan import NotPlanned, Planned
+from proxy.sql.planner import Planner
 from proxy.sql.watch import identifier
 
 REFRESH_S: Final = 2.0
@@ -202,6 +203,17 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
+async def _in_turns(steps: Generator[tuple[()], None, Planned]) -> Planned:
+    """Others have their turn in each pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            made: Planned = done.value
+            return made
+        await asyncio.sleep(0)
+
+
 class Databases:
     """The `net.server.Services` of one worker."""
 
@@ -296,11 +308,11 @@ class Databases:
             self._slow = ProcessPoolExecutor(N_SLOW_PLANNERS, multiprocessing.get_context("spawn"))
         job = planner.slow_job(need)
         try:
-            planned = await asyncio.get_running_loop().run_in_executor(self._slow, plan_slowly, job)
+            parts = await asyncio.get_running_loop().run_in_executor(self._slow, plan_in_parts, job)
         except BrokenProcessPool:
             self._slow = None
             raise InternalError("the process that plans long statements ended") from None
-        planner.keep(need, planned)
+        planner.keep(need, await _in_turns(joined(parts, need.text)))
 
     async def _refresh(self, need: CatalogNeed) -> None:
         for database in self.by_name.values():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ProtocolViolation
 from proxy.session.effects import bound_effects, effect_values
@@ -20,6 +20,8 @@ from proxy.sql.plan import Kind, Planned, StatementPlan
 from proxy.sql.rewrite import rendering
 from proxy.values.constants import Inputs
 from proxy.wire.frontend import Bind, expand_formats, parsing_bind
+
+STATEMENTS_A_STEP: Final = 50
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,10 +111,13 @@ def sealed_text(
     """A simple Query with something to watch, its values sealed into the server's text."""
     plan = planned.plan
     now = time.time()
-    text = Text(planned, [Execution(s, planned, s.effects, start_s=now) for s in plan.statements])
+    text = Text(planned, [])
     texts: dict[int, bytes] = {}
-    for execution in text.executions:
-        statement = execution.plan
+    for n_before, statement in enumerate(plan.statements):
+        if n_before and n_before % STATEMENTS_A_STEP == 0:
+            yield ()
+        execution = Execution(statement, planned, statement.effects, start_s=now)
+        text.executions.append(execution)
         execution.effect_values = effect_values(statement.effects, inputs)
         if statement.kind is Kind.PLANNED:
             sealer = Sealer(keys, tenants, inputs)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.exceptions import InvalidTag
 
 from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, from_text, key_id_of, not_open
-from proxy.errors import NotAllowed, ProtocolViolation
+from proxy.errors import NotAllowed, PgsealError, ProtocolViolation
 from proxy.keys.material import ColumnKeys, Inline, KeyIdNeed, KeyNeed, KeyView
 from proxy.rules import ColumnRule, Mode, OnDenied, Scope, Storage
 from proxy.session.runs import LEAST, Form, Pace, Pattern, open_run
@@ -41,6 +41,7 @@ _ROW_HEAD: Final = Struct(">BIH")
 _LENGTH: Final = Struct(">I")
 _N_COLUMNS: Final = Struct(">H")
 _ROW: Final = Struct(">BI")
+_size_at: Final = _SIZE.unpack_from
 
 # what reads a row up to the size of its cell, what it must find between length and that size, where the cell is,
 # and what writes the same with other sizes: kind, length, what lies between, size of what is shown
@@ -110,6 +111,8 @@ class RowOpener:
         self._n_columns = n_columns
         self._keys = keys
         self._grant = grant
+        self._only = self.columns[0] if len(self.columns) == 1 and not self.columns[0].bound else None
+        self._is_raw = self._only is not None and self._only.is_raw
         self.partial = Opened([], 0)
         self._pace = Pace()
         self._layout: Layout = (_ROW_HEAD.unpack_from, (), _ROW_HEAD.size, _ROW_HEAD.pack)
@@ -123,7 +126,7 @@ class RowOpener:
         """
         done = self.partial = Opened([], position)
         try:
-            if len(self.columns) == 1 and not self.columns[0].bound:
+            if self._only is not None:
                 self._rows_of_one(buffer, done)
             else:
                 self._rows_of_many(buffer, done)
@@ -132,6 +135,38 @@ class RowOpener:
         except (StructError, ValueError, IndexError):
             raise not_open() from None
         return done
+
+    def one(self, buffer: bytes, position: int) -> tuple[bytes, int] | None:
+        """The row at `position`, where it is the only one and has one cell whose keys are known: what the client
+        sees of it, and the offset behind it. None: nothing was done, and `rows` says why."""
+        column = self._only
+        if column is None:
+            return None
+        try:
+            _, length, n_found = _ROW_HEAD.unpack_from(buffer, position)
+            end = position + 1 + length
+            cell = position + 11  # behind the head and a size
+            for _ in range(column.skip):
+                (size,) = _size_at(buffer, cell - 4)
+                cell += 4 + size if size > 0 else 4
+            (size,) = _size_at(buffer, cell - 4)
+            if n_found != self._n_columns or buffer[end] == DATA_ROW or size < 0 or cell + size > end:
+                return None
+            raw = buffer[cell : cell + size]
+            envelope = raw if self._is_raw else column.physical(raw)
+            keys = column.keys.get(envelope[5:9])
+            if keys is None:
+                return None
+            shown = keys.open(envelope, ())
+            if column.show is not None:
+                shown = column.show(shown)
+        except (StructError, ValueError, IndexError, PgsealError):
+            return None
+        column.used.add(keys.key_id)
+        column.n_opened += 1
+        n = len(shown)
+        front, behind = buffer[position + 5 : cell - 4], buffer[cell + size : end]
+        return _ROW.pack(DATA_ROW, length + n - size) + front + _SIZE.pack(n) + shown + behind, end
 
     def _rows_of_many(self, buffer: bytes, done: Opened) -> None:
         start, size = done.position, len(buffer)

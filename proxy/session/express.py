@@ -12,6 +12,7 @@ One reason to change: what of the usual exchange can be settled beforehand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct, unpack
 from struct import error as StructError
 from time import monotonic, perf_counter, time
@@ -227,9 +228,11 @@ class Express:
         arrived_s = perf_counter() if meter.is_sampling else 0.0
         try:
             shown = self._shown(lane, chunk)
-        except (IndexError, StructError):  # cut short
+        except (IndexError, StructError, Missing, PgsealError):  # said in full by the handlers of the replies
             shown = None
         if shown is None:
+            if lane.standing is not None and self._opener is not None:
+                _forget(self._opener)
             return None
         self._lane = None
         self.is_open = True
@@ -262,21 +265,19 @@ class Express:
                 return chunk
             self._finish(lane, None, 0)
             return shown + chunk[len(opening) :]
-        try:
-            done = opener.rows(chunk, position)
-        except (Missing, PgsealError):  # said in full by the handlers of the replies
-            _forget(opener)
+        parts, position, n_rows = self._rows(opener, chunk, position)
+        if chunk[position] != b.COMMAND_COMPLETE or position + 1 + _length_at(chunk, position + 1)[0] != last:
             return None
-        position = done.position
-        if (
-            done.has_more
-            or chunk[position] != b.COMMAND_COMPLETE
-            or position + 1 + _length_at(chunk, position + 1)[0] != last
-        ):
-            _forget(opener)
-            return None
-        self._finish(lane, opener, done.n_rows)
-        return b"".join((shown, *done.parts, chunk[position:]))
+        self._finish(lane, opener, n_rows)
+        return shown + b"".join(parts) + chunk[position:]
+
+    def _rows(self, opener: RowOpener, chunk: bytes, position: int) -> tuple[Sequence[bytes], int, int]:
+        """What the client sees of the rows from `position` on, the offset behind them, and their number."""
+        found = opener.one(chunk, position)
+        if found is not None:
+            return found[:1], found[1], 1
+        done = opener.rows(chunk, position)
+        return done.parts, done.position, done.n_rows
 
     def _learn_opening(self, lane: Lane, chunk: bytes) -> tuple[bytes, bytes] | None:
         """BindComplete and what was described, where both are already known to be right."""

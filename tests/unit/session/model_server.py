@@ -260,6 +260,7 @@ def clinic(talk: Talk) -> ModelServer:
     broken = ((("email", 20001, 4, 17),), ((b"\\x00",),))
     return ModelServer(
         {
+            "select ssn from patients where id": ((SSN,), ((cells[0],),)),
             "select ssn from patients": sealed,
             "select id, ssn from patients": both,
             "select email from patients": broken,

@@ -246,7 +246,14 @@ def test_bind_that_lies_about_its_length_is_left_to_the_handlers() -> None:
 
 # --- the same as the long way -------------------------------------------------------------------------
 
-TEXTS = {"p": "select 1", "r": READ, "w": "insert into patients (hospital_id, ssn) values (1, $1)", "f": "fail"}
+ONE_ROW = "select ssn from patients where id = 1 and hospital_id = 1"
+TEXTS = {
+    "p": "select 1",
+    "r": READ,
+    "o": ONE_ROW,
+    "w": "insert into patients (hospital_id, ssn) values (1, $1)",
+    "f": "fail",
+}
 named = st.sampled_from(sorted(TEXTS))
 
 

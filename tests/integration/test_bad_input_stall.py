@@ -115,6 +115,14 @@ def large_insert() -> tuple[str, list[object]]:
     return "INSERT INTO people (id, ssn) VALUES " + ",".join([row] * (2_000_000 // (len(row) + 1))), []
 
 
+def many_statements() -> tuple[str, list[object]]:
+    return "; ".join(f"INSERT INTO people (id, ssn) VALUES ({n}, 'v{n}')" for n in range(10_000)), []
+
+
+def large_array() -> tuple[str, list[object]]:
+    return "SELECT ssn FROM people WHERE ssn = ANY(%s)", [[f"v{n}" for n in range(100_000)]]
+
+
 def one_large_value() -> tuple[str, list[object]]:
     return f"INSERT INTO people (id, ssn) VALUES (8, '{'v' * 2_000_000}')", []
 
@@ -123,7 +131,18 @@ def unclosed() -> tuple[str, list[object]]:
     return "SELECT ssn FROM people WHERE ssn = '" + "''" * 500_000, []
 
 
-MONSTERS = (union_chain, brackets, subqueries, parameters, many_in, large_insert, one_large_value, unclosed)
+MONSTERS = (
+    union_chain,
+    brackets,
+    subqueries,
+    parameters,
+    many_in,
+    large_insert,
+    many_statements,
+    large_array,
+    one_large_value,
+    unclosed,
+)
 REFUSALS = ("PS001", "54000", "54001", "42601", "08P01", "42P01")
 
 

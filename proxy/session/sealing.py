@@ -33,7 +33,7 @@ from proxy.values.constants import (
     Value,
     assign_value,
     comparable_value,
-    elements,
+    each_element,
     evaluate,
 )
 from proxy.values.registry import codec
@@ -136,7 +136,7 @@ class Sealer:
 
     def _fill_array(self, slot: Slot, number: int, done: Filled) -> Waits[None]:
         done.code[number] = 1
-        found = elements(slot.expr, self.inputs)
+        found = each_element(slot.expr, self.inputs)
         if found is None:
             done.binary[number] = None
             return

@@ -8,7 +8,7 @@ One reason to change: arrays of more dimensions, or as column types.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from proxy.errors import (
@@ -38,6 +38,11 @@ BYTEA: Final = 17
 
 def split_text(raw: bytes, settings: Settings) -> Elements:
     """An array in text form -> its elements in UTF-8, None for NULL; 22P02 where malformed."""
+    return tuple(each_in_text(raw, settings))
+
+
+def each_in_text(raw: bytes, settings: Settings) -> Iterator[bytes | None]:
+    """The same one by one: what is malformed is found when it is come to."""
     text = to_utf8(raw, settings)
     at = _skip(text, 0)
     if text[at : at + 1] == b"[":
@@ -45,10 +50,11 @@ def split_text(raw: bytes, settings: Settings) -> Elements:
     if text[at : at + 1] != b"{":
         raise _malformed()
     at = _skip(text, at + 1)
-    elements: list[bytes | None] = []
-    while text[at : at + 1] != b"}" or elements:
+    is_first = True
+    while text[at : at + 1] != b"}" or not is_first:
         element, at = _element(text, at)
-        elements.append(element)
+        yield element
+        is_first = False
         delimiter = text[at : at + 1]
         if delimiter == b"}":
             break
@@ -57,7 +63,6 @@ def split_text(raw: bytes, settings: Settings) -> Elements:
         at = _skip(text, at + 1)
     if _skip(text, at + 1) != len(text):
         raise _malformed()
-    return tuple(elements)
 
 
 def _element(text: bytes, at: int) -> tuple[bytes | None, int]:

@@ -7,12 +7,12 @@ becomes an `Expr` (planning refuses it). One reason to change: the list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from proxy.errors import CannotCoerce, InvalidBinaryRepresentation, ProgramLimitExceeded, Unsupported
-from proxy.values.arrays import split_binary, split_text
+from proxy.values.arrays import each_in_text, split_binary
 from proxy.values.base import LogicalType, Settings, in_utf8
 from proxy.values.casts import Context, cast, context_of, with_length
 from proxy.values.coerce import (
@@ -224,24 +224,30 @@ def comparable_value(value: Value, target: LogicalType, settings: Settings, noca
 def elements(expr: Expr, inputs: Inputs) -> tuple[Value | None, ...] | None:
     """The elements of an array expression (a parameter, a literal, ARRAY[...], casts around them), None where the
     array itself is NULL."""
+    found = each_element(expr, inputs)
+    return None if found is None else tuple(found)
+
+
+def each_element(expr: Expr, inputs: Inputs) -> Iterator[Value | None] | None:
+    """The same one by one: what is wrong with an element is raised when it is come to."""
     match expr:
         case ArrayOf(items):
-            return tuple(evaluate(item, inputs) for item in items)
+            return (evaluate(item, inputs) for item in items)
         case Lifted(number):
-            return elements(inputs.constants[number], inputs)
+            return each_element(inputs.constants[number], inputs)
         case Const(text, "unknown"):
             return None if text is None else _split(text, None, in_utf8(inputs.settings))
         case Param(index):
             return _array_parameter(index, inputs)
         case Cast(arg, type_, True):
-            return _cast_elements(elements(arg, inputs), type_, inputs.settings)
+            return _cast_elements(each_element(arg, inputs), type_, inputs.settings)
         case _:
             raise Unsupported("one value where an array is needed")
 
 
 def _cast_elements(
-    items: tuple[Value | None, ...] | None, target: LogicalType, settings: Settings
-) -> tuple[Value | None, ...] | None:
+    items: Iterator[Value | None] | None, target: LogicalType, settings: Settings
+) -> Iterator[Value | None] | None:
     if items is None:
         return None
     return _bounded(None if item is None else _cast_value(item, target, settings) for item in items)
@@ -253,7 +259,7 @@ def _cast_value(item: Value, target: LogicalType, settings: Settings) -> Value:
     return Value(typed.type, typed.content)
 
 
-def _array_parameter(index: int, inputs: Inputs) -> tuple[Value | None, ...] | None:
+def _array_parameter(index: int, inputs: Inputs) -> Iterator[Value | None] | None:
     raw, oid = inputs.params[index], inputs.oid(index)
     if raw is None:
         return None
@@ -273,25 +279,23 @@ def _element_type(oid: int) -> LogicalType:
     return type_
 
 
-def _split(raw: bytes, type_: LogicalType | None, settings: Settings) -> tuple[Value | None, ...]:
+def _split(raw: bytes, type_: LogicalType | None, settings: Settings) -> Iterator[Value | None]:
     """Elements of an array in text: of the array's element type, else of the type their place decides."""
-    items = split_text(raw, settings)
+    items = each_in_text(raw, settings)
     if type_ is None:
-        return tuple(None if item is None else Value(None, item) for item in items)
+        return (None if item is None else Value(None, item) for item in items)
     read, utf8 = codec(type_).read_text, in_utf8(settings)
     return _bounded(None if item is None else Value(type_, read(item, utf8)) for item in items)
 
 
-def _bounded(values: Iterable[Value | None]) -> tuple[Value | None, ...]:
+def _bounded(values: Iterable[Value | None]) -> Iterator[Value | None]:
     """A few bytes may be a number of 131,072 digits, so the sum of an array's elements is bounded."""
-    found: list[Value | None] = []
     size = 0
     for value in values:
         size += 0 if value is None else len(value.content)
         if size > MAX_ELEMENTS_SIZE:
             raise ProgramLimitExceeded("array size exceeds the maximum allowed")
-        found.append(value)
-    return tuple(found)
+        yield value
 
 
 def _binary_element(item: bytes | None, oid: int, settings: Settings) -> Value | None:

@@ -47,6 +47,7 @@ class Records:
         self._out = out
         self._n_refusals = 0
         self._application: tuple[int, str] = (-1, "")  # version of the settings, value
+        self._correlated: tuple[bytes, str] = (b"", "")
         self._subjects: dict[tuple[int, int, str | None, str], _Kept] = {}
 
     def refusal(self, error: PgsealError) -> int:
@@ -121,7 +122,7 @@ class Records:
         that differ in nothing, unless its text names a trace."""
         planned, plan, tenant = execution.planned, execution.plan, execution.tenant
         key = (id(plan), id(planned.plan), tenant, self._application_name())
-        correlation = correlation_of(planned.text)
+        correlation = self._correlation(planned.text)
         if not correlation:
             found = self._subjects.get(key)
             if found is not None:
@@ -165,6 +166,12 @@ class Records:
         if self._application[0] != self._settings.version:
             self._application = (self._settings.version, self._settings.get("application_name") or "")
         return self._application[1]
+
+    def _correlation(self, text: bytes) -> str:
+        """Of one text for all its statements: it may be long, and they may be many."""
+        if self._correlated[0] is not text:
+            self._correlated = (text, correlation_of(text) if text else "")
+        return self._correlated[1]
 
 
 def correlation_of(text: bytes) -> str:

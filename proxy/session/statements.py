@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.errors import PgsealError
 from proxy.sql.plan import Effect, Env, Planned, StatementPlan
 from proxy.wire.backend import Field
-from proxy.wire.frontend import Parse
+from proxy.wire.frontend import VALUES_A_STEP, Parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,8 +62,10 @@ class Statement:
             not self.is_pass
             and not plan.slots
             and not self.effects
+            and len(plan.server_params)
+            == len(plan.client_params)
+            <= VALUES_A_STEP  # more are gone through in shares
             and all(parameter.client == n for n, parameter in enumerate(plan.server_params))
-            and len(plan.server_params) == len(plan.client_params)
         )
 
     @property

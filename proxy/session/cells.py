@@ -11,6 +11,7 @@ One reason to change: how one cell is sealed or opened.
 
 from __future__ import annotations
 
+from binascii import unhexlify
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from struct import Struct, unpack_from
@@ -69,6 +70,10 @@ class OpenColumn:
     keys: dict[bytes, ColumnKeys | None] = field(default_factory=dict)  # None: denied, shown as NULL
     n_opened: int = 0  # since the last event, with the keys used
     used: set[int] = field(default_factory=set)
+    label: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.label = self.column.rule.label
 
     @property
     def is_raw(self) -> bool:
@@ -89,7 +94,7 @@ class OpenColumn:
         if self.is_binary:
             return raw
         if raw[:2] == b"\\x":
-            return bytes.fromhex(raw[2:].decode("ascii"))
+            return unhexlify(raw[2:])
         return unescape_bytea(raw)
 
 
@@ -131,14 +136,14 @@ class RowOpener:
             else:
                 self._rows_of_many(buffer, done)
         except InvalidTag:
-            raise not_open(self.columns[0].column.rule.label) from None
+            raise not_open(self.columns[0].label) from None
         except (StructError, ValueError, IndexError):
             raise not_open() from None
         return done
 
-    def one(self, buffer: bytes, position: int) -> tuple[bytes, int] | None:
+    def one(self, buffer: bytes, position: int) -> tuple[bytes, int, int] | None:
         """The row at `position`, where it is the only one and has one cell whose keys are known: what the client
-        sees of it, and the offset behind it. None: nothing was done, and `rows` says why."""
+        sees of it, the offset behind it, and the id of the key; the caller counts it. None: `rows` says why."""
         column = self._only
         if column is None:
             return None
@@ -162,11 +167,13 @@ class RowOpener:
                 shown = column.show(shown)
         except (StructError, ValueError, IndexError, PgsealError):
             return None
-        column.used.add(keys.key_id)
-        column.n_opened += 1
         n = len(shown)
         front, behind = buffer[position + 5 : cell - 4], buffer[cell + size : end]
-        return _ROW.pack(DATA_ROW, length + n - size) + front + _SIZE.pack(n) + shown + behind, end
+        return (
+            _ROW.pack(DATA_ROW, length + n - size) + front + _SIZE.pack(n) + shown + behind,
+            end,
+            keys.key_id,
+        )
 
     def _rows_of_many(self, buffer: bytes, done: Opened) -> None:
         start, size = done.position, len(buffer)
@@ -258,7 +265,7 @@ class RowOpener:
                         body = at + NONCE_SIZE
                         padded = decrypt(envelope[at:body], envelope[body:], aad).rstrip(b"\0")
                         if not padded or padded[-1] != 0x80:
-                            raise not_open(column.column.rule.label)
+                            raise not_open(column.label)
                         shown = padded[:-1] if show is None else show(padded[:-1])
                     n = -1 if shown is None else len(shown)
                     shown = shown or b""
@@ -413,7 +420,7 @@ def _bound_values(column: OpenColumn, buffer: bytes, start: int) -> tuple[bytes,
             position += 4 + max(size, 0)
         size = unpack_from(">i", buffer, position)[0]
         if size < 0:
-            raise not_open(column.column.rule.label)
+            raise not_open(column.label)
         values.append(read(buffer[position + 4 : position + 4 + size]))
     return tuple(values)
 

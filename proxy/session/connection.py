@@ -40,7 +40,7 @@ class Session:
         self._replies = Replies(self._state, self._results, self._out)
         self._state.queue.append(Entry(Asked.START_UP, is_internal_ready=True))
         self._meter = Meter(runtime.counters)
-        self._express = Express(self._state, self._planning, self._results, self._out, self._meter)
+        self._express = Express(self._state, self._planning, self._results, self._meter)
         self.request = self._express.request
         self.reply = self._express.reply
         self.events = self._express.events

@@ -12,7 +12,6 @@ One reason to change: what of the usual exchange can be settled beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from struct import Struct, unpack
 from struct import error as StructError
 from time import monotonic, perf_counter, time
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from proxy.audit.events import StatementEvent, Subject
     from proxy.session.cells import RowOpener
     from proxy.session.meter import Meter
-    from proxy.session.output import Output
     from proxy.session.planning import Planning
     from proxy.session.results import Results
 
@@ -73,7 +71,7 @@ class Lane:
 class Express:
     """Owned by one session. `is_open`: nothing is under way, so that the next chunk may be a usual batch."""
 
-    def __init__(self, state: State, planning: Planning, results: Results, out: Output, meter: Meter) -> None:
+    def __init__(self, state: State, planning: Planning, results: Results, meter: Meter) -> None:
         self.is_open = False
         self.events: list[StatementEvent] = []  # of the last reply; who takes them clears the list
         self._state = state
@@ -82,7 +80,6 @@ class Express:
         self._runtime = planning.runtime
         self._records = planning.records
         self._results = results
-        self._out = out
         self._meter = meter
         self._counters = planning.runtime.counters
         self._lanes: dict[bytes, Lane] = {}  # by portal and statement, as a Bind names them
@@ -249,10 +246,10 @@ class Express:
             return None
         opening, shown = lane.openings.get(self._tail, NOTHING)
         if not chunk.startswith(opening):
-            found = self._learn_opening(lane, chunk)
-            if found is None:
+            learned = self._learn_opening(lane, chunk)
+            if learned is None:
                 return None
-            opening, shown = lane.openings[self._tail] = found
+            opening, shown = lane.openings[self._tail] = learned
         position = len(opening)
         opener = self._opener
         if lane.standing is None or opener is None:
@@ -263,21 +260,29 @@ class Express:
             if lane.standing is None:
                 self._counters.n_irrelevant += 1
                 return chunk
-            self._finish(lane, None, 0)
+            self._record(lane, 0, 0, ())
             return shown + chunk[len(opening) :]
-        parts, position, n_rows = self._rows(opener, chunk, position)
-        if chunk[position] != b.COMMAND_COMPLETE or position + 1 + _length_at(chunk, position + 1)[0] != last:
-            return None
-        self._finish(lane, opener, n_rows)
-        return shown + b"".join(parts) + chunk[position:]
-
-    def _rows(self, opener: RowOpener, chunk: bytes, position: int) -> tuple[Sequence[bytes], int, int]:
-        """What the client sees of the rows from `position` on, the offset behind them, and their number."""
         found = opener.one(chunk, position)
         if found is not None:
-            return found[:1], found[1], 1
+            row, position, key_id = found
+            if chunk[position] != b.COMMAND_COMPLETE or position + 1 + _length_at(chunk, position + 1)[0] != last:
+                return None
+            self._counters.count_opened(opener.columns[0].label, 1)
+            self._record(lane, 1, 1, (key_id,))
+            return shown + row + chunk[position:]
         done = opener.rows(chunk, position)
-        return done.parts, done.position, done.n_rows
+        position = done.position
+        if chunk[position] != b.COMMAND_COMPLETE or position + 1 + _length_at(chunk, position + 1)[0] != last:
+            return None
+        n_opened, key_ids = self._records.opened(opener)
+        self._record(lane, done.n_rows, n_opened, tuple(sorted(key_ids)))
+        return shown + b"".join(done.parts) + chunk[position:]
+
+    def _record(self, lane: Lane, n_rows: int, n_opened: int, key_ids: tuple[int, ...]) -> None:
+        assert lane.subject is not None
+        self.events.append(self._records.usual(lane.subject, self._start_s, n_rows, n_opened, key_ids))
+        if self._state.status != IDLE:
+            self._left = lane
 
     def _learn_opening(self, lane: Lane, chunk: bytes) -> tuple[bytes, bytes] | None:
         """BindComplete and what was described, where both are already known to be right."""
@@ -296,15 +301,6 @@ class Express:
             return (BOUND + message, BOUND + message) if plan is not None and not plan.results else None
         shown = self._results.shown(statement, message)
         return (BOUND + message, BOUND + shown) if shown is not None else None
-
-    def _finish(self, lane: Lane, opener: RowOpener | None, n_rows: int) -> None:
-        assert lane.subject is not None
-        n_opened, key_ids = self._records.opened(opener) if opener is not None else (0, ())
-        self._records.finish_one(lane.subject, self._start_s, n_rows, n_opened, tuple(sorted(key_ids)))
-        self.events += self._out.events
-        self._out.events.clear()
-        if self._state.status != IDLE:
-            self._left = lane
 
     # --- back to the usual ways ----------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class Records:
         self._client = client
         self._runtime = runtime
         self._settings = settings
+        self._counters = runtime.counters
         self._out = out
         self._n_refusals = 0
         self._application: tuple[int, str] = (-1, "")  # version of the settings, value
@@ -53,7 +54,7 @@ class Records:
     def refusal(self, error: PgsealError) -> int:
         """Counts and audits a refusal; its number names it in the server's log."""
         self._n_refusals += 1
-        counters = self._runtime.counters
+        counters = self._counters
         counters.count_refusal(error.sqlstate)
         counters.statements[Verdict.REFUSED] += 1
         if error.sqlstate.startswith("PS"):
@@ -64,13 +65,13 @@ class Records:
 
     def sealed(self, sealer: Sealer) -> None:
         for label, count in sealer.n_sealed.items():
-            self._runtime.counters.count_sealed(label, count)
+            self._counters.count_sealed(label, count)
 
     def opened(self, opener: RowOpener) -> tuple[int, set[int]]:
         """The cells it opened since the last event, now counted, and the ids of their keys."""
         n_opened, key_ids = 0, set[int]()
         for column in opener.columns:
-            self._runtime.counters.count_opened(column.column.rule.label, column.n_opened)
+            self._counters.count_opened(column.label, column.n_opened)
             n_opened += column.n_opened
             column.n_opened = 0
             key_ids |= column.used
@@ -87,9 +88,9 @@ class Records:
             n_opened, key_ids = self.opened(execution.opener)
             execution.key_ids |= key_ids
         if execution.plan.kind is not Kind.PLANNED:
-            self._runtime.counters.n_irrelevant += 1
+            self._counters.n_irrelevant += 1
             return
-        self._runtime.counters.n_planned += 1
+        self._counters.n_planned += 1
         now, start_s = time.time(), execution.start_s
         self._out.events.append(
             StatementEvent(
@@ -105,15 +106,14 @@ class Records:
             )
         )
 
-    def finish_one(
+    def usual(
         self, subject: Subject, start_s: float, n_rows: int, n_opened: int, key_ids: tuple[int, ...]
-    ) -> None:
-        """A planned statement that sealed nothing ended well: `finish` without an execution. What it opened is
-        counted by column already (`opened`); `key_ids` are sorted."""
-        self._runtime.counters.n_planned += 1
+    ) -> StatementEvent:
+        """The event of a planned statement that sealed nothing and ended well: `finish` without an execution.
+        What it opened is counted by column already; `key_ids` are sorted."""
+        self._counters.n_planned += 1
         now = time.time()
-        duration_s = now - start_s if start_s else 0.0
-        self._out.events.append(StatementEvent(subject, now, 0, n_opened, n_rows, key_ids, _OK, "", duration_s))
+        return StatementEvent(subject, now, 0, n_opened, n_rows, key_ids, _OK, "", now - start_s)
 
     # --- subjects
 

@@ -141,19 +141,15 @@ def test_subjects_kept_have_a_bound() -> None:
     assert len(talk.session._planning.records._subjects) <= MAX_SUBJECTS
 
 
-def test_finish_one_records_what_finish_does() -> None:
+def test_usual_event_is_what_finish_records() -> None:
     """Without an execution, the same event and the same counts."""
     talk = Talk()
     usual = read(talk)
     counters = talk.world.counters
     before = counters.snapshot()["statements"]
-    out = Output()
-    records = Records(Client("app", "app", "1-1"), talk.world, SessionSettings("app", {}), out)
-    records.finish_one(usual.subject, usual.time_s, 2, 2, usual.key_ids)
-    [event] = out.events
+    records = Records(Client("app", "app", "1-1"), talk.world, SessionSettings("app", {}), Output())
+    event = records.usual(usual.subject, usual.time_s, 2, 2, usual.key_ids)
     assert replace(event, time_s=0.0, duration_s=0.0) == replace(usual, time_s=0.0, duration_s=0.0)
     assert event.duration_s == event.time_s - usual.time_s
     after = counters.snapshot()["statements"]
     assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == {"planned": 1}
-    records.finish_one(usual.subject, 0.0, 0, 0, ())
-    assert out.events[-1].duration_s == 0.0

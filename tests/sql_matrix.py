@@ -7,57 +7,15 @@ or no longer refused.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from tests.sql_world import DET, EQ, MODES, RND
-
-ALL: Final = frozenset(MODES)
-COMPARABLE: Final = frozenset({DET, EQ})
-NONE: Final[frozenset[str]] = frozenset()
-BORN: Final = dt.date(1957, 12, 10)
-WRITES: Final = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "WITH")
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """`form` is the row it stands for; `named` is what a refusal names, or |-separated choices."""
-
-    form: str
-    sql: str
-    values: tuple[Any, ...] = ()
-    works: frozenset[str] = ALL
-    sqlstate: str = "PS001"
-    named: str = "public.{t}.|public.{o}."
-
-    @property
-    def id(self) -> str:
-        return f"{self.form}: {self.sql}"[:90]
-
-    @property
-    def is_write(self) -> bool:
-        return self.sql.startswith(WRITES)
-
-    @property
-    def is_ordered(self) -> bool:
-        return "ORDER BY" in self.sql or " OVER " in self.sql
-
-
-def _cases(
-    form: str, works: frozenset[str], *rows: str | tuple[Any, ...], sqlstate: str = "PS001", named: str = ""
-) -> list[Case]:
-    """Rows of one form: a text, or a text and its values."""
-    found = []
-    for row in rows:
-        text, *values = row if isinstance(row, tuple) else (row,)
-        found.append(Case(form, text, tuple(values), works, sqlstate, named or "public.{t}.|public.{o}."))
-    return found
-
+from tests import sql_matrix_cursors, sql_matrix_reads, sql_matrix_relations, sql_matrix_writes
+from tests.sql_cases import ALL, BORN, COMPARABLE, NONE, Case, cases
+from tests.sql_world import DET, EQ, RND
 
 INSERTS: Final = [
-    *_cases(
+    *cases(
         "INSERT VALUES",
         ALL,
         ("INSERT INTO {t} (id, ssn, pin) VALUES (?1, ?2, ?3)", 20, "111-22-3333", 5),
@@ -81,7 +39,7 @@ INSERTS: Final = [
         ("INSERT INTO {t} (id, ssn) VALUES (?1, ?2::text) RETURNING id, ssn", 20, "cast"),
         ("INSERT INTO {t} (id, ssn, name) VALUES (20, ?1, ?2) /* a comment */ RETURNING name -- tag", "a", "b"),
     ),
-    *_cases(
+    *cases(
         "INSERT SELECT of constants",
         ALL,
         ("INSERT INTO {t} (id, ssn, level) SELECT 20, ?1::text, NULL", "a"),
@@ -96,18 +54,18 @@ INSERTS: Final = [
             ["a", None],
         ),
     ),
-    *_cases(
+    *cases(
         "INSERT SELECT without a column that has a rule's default",
         NONE,
         "INSERT INTO {t} (id, ssn) SELECT 20, 'a'",
         named="public.{t}.level",
     ),
-    *_cases(
+    *cases(
         "INSERT SELECT of one constant into two contexts",
         NONE,
         "INSERT INTO {t} (id, ssn, level) SELECT v.i, v.s, v.s FROM (VALUES (20, 'a'), (21, 'b')) v(i, s)",
     ),
-    *_cases(
+    *cases(
         "INSERT SELECT of the same context",
         ALL,
         "INSERT INTO {t} (id, ssn, level) SELECT id + 100, ssn, level FROM {t} RETURNING id, ssn, level",
@@ -116,7 +74,7 @@ INSERTS: Final = [
         "WITH d AS (DELETE FROM {o} RETURNING id, ssn)"
         " INSERT INTO {t} (id, ssn, level) SELECT id + 30, ssn, 'x' FROM d",
     ),
-    *_cases(
+    *cases(
         "INSERT SELECT of something else",
         NONE,
         "INSERT INTO {t} (id, ssn, level) SELECT id + 100, name, NULL FROM {t}",
@@ -126,7 +84,7 @@ INSERTS: Final = [
         "INSERT INTO {t} (id, name, level) SELECT id + 100, ssn, NULL FROM {t}",
         "INSERT INTO visits (id, note) SELECT id + 100, ssn FROM {t}",
     ),
-    *_cases(
+    *cases(
         "ON CONFLICT over plain columns",
         ALL,
         ("INSERT INTO {t} (id, ssn) VALUES (1, ?1) ON CONFLICT DO NOTHING", "new"),
@@ -144,7 +102,7 @@ INSERTS: Final = [
             5,
         ),
     ),
-    *_cases(
+    *cases(
         "ON CONFLICT WHERE over a sealed column",
         COMPARABLE,
         (
@@ -154,13 +112,13 @@ INSERTS: Final = [
             "123-45-6789",
         ),
     ),
-    *_cases(
+    *cases(
         "ON CONFLICT DO UPDATE of something else",
         NONE,
         "INSERT INTO {t} (id, ssn) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.ssn",
         "INSERT INTO {t} (id, ssn) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET ssn = EXCLUDED.name",
     ),
-    *_cases(
+    *cases(
         "constant expressions",
         ALL,
         "INSERT INTO {t} (id, ssn) VALUES (20, 'a' || 'b'), (21, upper('abc')), (22, 5::text) RETURNING ssn",
@@ -170,7 +128,7 @@ INSERTS: Final = [
         ("INSERT INTO {t} (id, pin) VALUES (20, ?1::int + 1) RETURNING pin", 41),
         ("INSERT INTO {t} (id, ssn) VALUES (20, COALESCE(?1::text, 'none')) RETURNING ssn", None),
     ),
-    *_cases(
+    *cases(
         "other expressions",
         NONE,
         "INSERT INTO {t} (id, ssn) VALUES (20, md5(random()::text || 'x'))",
@@ -181,7 +139,7 @@ INSERTS: Final = [
 ]
 
 UPDATES: Final = [
-    *_cases(
+    *cases(
         "UPDATE SET",
         ALL,
         ("UPDATE {t} SET ssn = ?1 WHERE id = ?2", "new", 1),
@@ -196,7 +154,7 @@ UPDATES: Final = [
         ("UPDATE {t} SET name = ?1 WHERE id = 1 RETURNING ssn", "plain only"),
         "UPDATE {t} SET n = n + 1 WHERE ssn IS NULL RETURNING id, n",
     ),
-    *_cases(
+    *cases(
         "UPDATE SET CASE, COALESCE",
         ALL,
         ("UPDATE {t} SET ssn = COALESCE(?1, ssn) WHERE id < 3 RETURNING ssn", None),
@@ -204,7 +162,7 @@ UPDATES: Final = [
         "UPDATE {t} SET ssn = CASE id WHEN 1 THEN 'one' WHEN 2 THEN 'two' ELSE ssn END RETURNING id, ssn",
         ("UPDATE {t} SET ssn = CASE WHEN n > ?1 THEN ?2 ELSE ssn END RETURNING id, ssn", 2, "big"),
     ),
-    *_cases(
+    *cases(
         "UPDATE by equality",
         COMPARABLE,
         ("UPDATE {t} SET ssn = ?1 WHERE ssn = ?2 RETURNING id", "new", "123-45-6789"),
@@ -212,7 +170,7 @@ UPDATES: Final = [
         "UPDATE {t} SET n = 0 WHERE ssn IN ('987-65-4321', '') RETURNING id",
         "UPDATE {t} p SET n = 0 FROM {o} o WHERE o.ssn = p.ssn RETURNING p.id",
     ),
-    *_cases(
+    *cases(
         "UPDATE of something else",
         NONE,
         "UPDATE {t} SET ssn = upper(ssn)",
@@ -224,8 +182,8 @@ UPDATES: Final = [
         "UPDATE {t} SET ssn = v.note FROM visits v WHERE v.id = {t}.id",
         "UPDATE visits SET note = p.ssn FROM {t} p WHERE p.id = visits.id",
     ),
-    *_cases("UPDATE of an integer", NONE, "UPDATE {t} SET pin = pin + 1", named="public.{t}.pin"),
-    *_cases(
+    *cases("UPDATE of an integer", NONE, "UPDATE {t} SET pin = pin + 1", named="public.{t}.pin"),
+    *cases(
         "DELETE, TRUNCATE",
         ALL,
         ("DELETE FROM {t} WHERE id = ?1 RETURNING *", 1),
@@ -234,7 +192,7 @@ UPDATES: Final = [
         "DELETE FROM {o}",
         "TRUNCATE {t}",
     ),
-    *_cases(
+    *cases(
         "DELETE by equality",
         COMPARABLE,
         ("DELETE FROM {t} WHERE ssn = ?1 RETURNING id, ssn", "123-45-6789"),
@@ -244,7 +202,7 @@ UPDATES: Final = [
 ]
 
 READS: Final = [
-    *_cases(
+    *cases(
         "SELECT",
         ALL,
         "SELECT * FROM {t} ORDER BY id",
@@ -263,7 +221,7 @@ READS: Final = [
         "SELECT ssn, ssn, id FROM {t} WHERE id = 999",
         "SELECT id FROM {t} WHERE name = 'first'",
     ),
-    *_cases(
+    *cases(
         "subquery, CTE, set operation, window",
         ALL,
         "SELECT q.a FROM (SELECT ssn AS a FROM {t}) q",
@@ -281,7 +239,7 @@ READS: Final = [
         "SELECT id FROM {t} WHERE EXISTS (SELECT ssn FROM {o} o WHERE o.person = {t}.id)",
         "SELECT id FROM {t} WHERE id IN (SELECT person FROM {o}) ORDER BY id",
     ),
-    *_cases(
+    *cases(
         "JOIN on plain columns",
         ALL,
         "SELECT p.ssn, o.ssn, v.note FROM {t} p JOIN {o} o ON o.person = p.id LEFT JOIN visits v ON v.id = p.id",
@@ -290,7 +248,7 @@ READS: Final = [
         "SELECT a.ssn, b.ssn FROM {t} a CROSS JOIN {o} b",
         "SELECT p.ssn, o.note FROM {t} p JOIN {o} o USING (id)",
     ),
-    *_cases(
+    *cases(
         "COALESCE, CASE",
         ALL,
         "SELECT COALESCE(ssn, 'none') FROM {t} ORDER BY id",
@@ -299,7 +257,7 @@ READS: Final = [
         "SELECT CASE WHEN id < 3 THEN ssn END AS s, CASE id WHEN 1 THEN pin ELSE 0 END FROM {t} ORDER BY id",
         "SELECT COALESCE(o.ssn, p.ssn) FROM {t} p LEFT JOIN {o} o ON o.person = p.id ORDER BY p.id",
     ),
-    *_cases(
+    *cases(
         "count, IS NULL",
         ALL,
         "SELECT count(ssn), count(*), count(pin) FROM {t}",
@@ -310,7 +268,7 @@ READS: Final = [
 ]
 
 COMPARISONS: Final = [
-    *_cases(
+    *cases(
         "equality",
         COMPARABLE,
         ("SELECT id, ssn FROM {t} WHERE ssn = ?1 ORDER BY id", "123-45-6789"),
@@ -340,7 +298,7 @@ COMPARISONS: Final = [
         "SELECT id FROM {t} WHERE ssn = 'ünïcödé 日本'",
         ("SELECT id FROM {t} WHERE ssn = upper(?1::text) OR ssn = '123-' || '45-6789' ORDER BY id", "x"),
     ),
-    *_cases(
+    *cases(
         "IN, ANY, ALL",
         COMPARABLE,
         ("SELECT id FROM {t} WHERE ssn IN (?1, ?2) ORDER BY id", "123-45-6789", ""),
@@ -360,7 +318,7 @@ COMPARISONS: Final = [
         "SELECT id FROM {t} WHERE ssn = (SELECT ssn FROM {o} WHERE id = 1) ORDER BY id",
         "SELECT id FROM {t} WHERE ssn IN (VALUES ('123-45-6789'), ('x')) ORDER BY id",
     ),
-    *_cases(
+    *cases(
         "JOIN on sealed columns",
         COMPARABLE,
         "SELECT p.id, o.note FROM {t} p JOIN {o} o ON p.ssn = o.ssn ORDER BY p.id",
@@ -368,7 +326,7 @@ COMPARISONS: Final = [
         "SELECT a.id, b.id FROM {t} a JOIN {t} b ON a.ssn = b.ssn AND a.id < b.id",
         ("SELECT p.ssn, o.ssn FROM {t} p, {o} o WHERE p.ssn = o.ssn AND p.ssn = ?1", "123-45-6789"),
     ),
-    *_cases(
+    *cases(
         "GROUP BY, PARTITION BY, count(DISTINCT)",
         COMPARABLE,
         "SELECT count(*) FROM {t} GROUP BY ssn HAVING count(*) > 1",
@@ -382,7 +340,7 @@ COMPARISONS: Final = [
         "SELECT id, count(*) OVER (PARTITION BY ssn) FROM {t} ORDER BY id",
         "SELECT id, CASE ssn WHEN '123-45-6789' THEN 1 WHEN '' THEN 2 ELSE 3 END FROM {t} ORDER BY id",
     ),
-    *_cases(
+    *cases(
         "DISTINCT, UNION, NULLIF, INTERSECT, EXCEPT",
         frozenset({DET}),
         "SELECT DISTINCT ssn FROM {t}",
@@ -392,7 +350,7 @@ COMPARISONS: Final = [
         "SELECT ssn FROM {t} INTERSECT SELECT ssn FROM {o}",
         "SELECT ssn FROM {t} EXCEPT SELECT ssn FROM {o}",
     ),
-    *_cases(
+    *cases(
         "JOIN USING, NATURAL over a sealed column",
         NONE,
         "SELECT p.id FROM {t} p JOIN {o} o USING (ssn) ORDER BY p.id",
@@ -443,9 +401,9 @@ _FUNCTIONS: Final = (
     "SELECT * FROM {t} NATURAL JOIN {o}",
 )
 REFUSED: Final = [
-    *_cases("order and patterns", NONE, *_ORDERED),
-    *_cases("functions", NONE, *_FUNCTIONS),
-    *_cases(
+    *cases("order and patterns", NONE, *_ORDERED),
+    *cases("functions", NONE, *_FUNCTIONS),
+    *cases(
         "arithmetic",
         NONE,
         "SELECT pin + 1 FROM {t}",
@@ -455,7 +413,7 @@ REFUSED: Final = [
         "SELECT - pin FROM {t}",
         named="public.{t}.pin",
     ),
-    *_cases(
+    *cases(
         "dates",
         NONE,
         "SELECT extract(year from born) FROM {t}",
@@ -467,7 +425,7 @@ REFUSED: Final = [
     ),
 ]
 LATER: Final = [
-    *_cases(
+    *cases(
         "refused by name",
         NONE,
         "COPY {t} TO STDOUT",
@@ -482,7 +440,7 @@ LATER: Final = [
         "DO $$ BEGIN DELETE FROM {t}; END $$",
         named="{t}",
     ),
-    *_cases(
+    *cases(
         "relations made of it",
         NONE,
         "CREATE TABLE copied AS SELECT ssn FROM {t}",
@@ -498,7 +456,7 @@ LATER: Final = [
         sqlstate="PS006",
         named="{t}",
     ),
-    *_cases(
+    *cases(
         "DDL over a sealed column",
         NONE,
         "ALTER TABLE {t} ALTER COLUMN ssn TYPE int USING 1",
@@ -514,7 +472,7 @@ LATER: Final = [
         "ALTER TABLE {t} ADD EXCLUDE USING btree (ssn WITH =)",
         sqlstate="PS006",
     ),
-    *_cases(
+    *cases(
         "renaming a sealed column",
         NONE,
         "ALTER TABLE {t} RENAME COLUMN ssn TO number",
@@ -524,19 +482,27 @@ LATER: Final = [
 ]
 
 WORKING: Final[Sequence[Case]] = (*INSERTS, *UPDATES, *READS, *COMPARISONS)
-CASES: Final[Sequence[Case]] = (*WORKING, *REFUSED, *LATER)
+CASES: Final[Sequence[Case]] = (
+    *WORKING,
+    *sql_matrix_reads.CASES,
+    *sql_matrix_writes.CASES,
+    *sql_matrix_cursors.CASES,
+    *sql_matrix_relations.CASES,
+    *REFUSED,
+    *LATER,
+)
 
 
 def render() -> str:
     """The matrix as a table: a form a row, a mode a column."""
     lines = ["| form | det | eq | rnd |", "|---|---|---|---|"]
     for form in dict.fromkeys(case.form for case in CASES):
-        cases = [case for case in CASES if case.form == form]
-        verdicts = [_verdict(cases, mode) for mode in (DET, EQ, RND)]
+        of_form = [case for case in CASES if case.form == form]
+        verdicts = [_verdict(of_form, mode) for mode in (DET, EQ, RND)]
         lines.append(f"| {form} | {' | '.join(verdicts)} |")
     return "\n".join(lines) + "\n"
 
 
-def _verdict(cases: Sequence[Case], mode: str) -> str:
-    codes = {"works" if mode in case.works else f"refused ({case.sqlstate})" for case in cases}
+def _verdict(found: Sequence[Case], mode: str) -> str:
+    codes = {"works" if mode in case.works else f"refused ({case.sqlstate})" for case in found}
     return ", ".join(sorted(codes))

@@ -1,0 +1,12 @@
+"""Cases of the matrix of SQL: views, partitions, inheritance, DDL. One reason to change: such a form is promised, or no longer
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tests.sql_cases import Case
+
+CASES: Final[Sequence[Case]] = ()

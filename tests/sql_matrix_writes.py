@@ -1,5 +1,6 @@
-"""Cases of the matrix of SQL: values from selects, expressions, conflicts, MERGE. One reason to change: such a form is promised, or no longer
-refused.
+"""Cases of the matrix of SQL: values from selects, expressions, conflicts, MERGE.
+
+One reason to change: such a form is promised, or no longer refused.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ class Express:
         self._opener: RowOpener | None = None
         self._formats: tuple[int, ...] = ()
         self._start_s = 0.0
+        self._replaced: Portal | None = None  # what a plain batch replaces, unless its Bind fails
         self._left: Lane | None = None  # in a transaction block: whose portal is still there
 
     @property
@@ -113,13 +114,16 @@ class Express:
         lane = self._lane_of(chunk[5:names_end])
         if lane is None:
             return None
+        if self._left is not None:
+            self._keep_left()
+        replaced = None
         if lane.standing is not None:
             if not self._may_open(lane, lane.standing, chunk, names_end, end):
                 return None
         elif self._state.portals:
-            self._state.portals.pop(b"", None)
+            replaced = self._state.portals.pop(b"", None)
         self.is_open = False
-        self._lane, self._tail, self._left = lane, tail, None
+        self._lane, self._tail, self._replaced = lane, tail, replaced
         self._counters.n_client_in += size
         self._counters.n_server_out += size
         if arrived_s:
@@ -140,12 +144,21 @@ class Express:
             return lane
         made = self._make_lane(names, snapshot)
         if made is not None:
+            if len(self._lanes) > len(self._state.statements):
+                self._forget_closed()
             if len(self._lanes) >= MAX_LANES:
                 self._lanes.clear()
             self._lanes[names] = made
         elif lane is not None:
             del self._lanes[names]
         return made
+
+    def _forget_closed(self) -> None:
+        """Lanes of statements that are not there any more, whose texts may be long."""
+        known = self._state.statements
+        gone = [names for names, lane in self._lanes.items() if known.get(lane.name) is not lane.statement]
+        for names in gone:
+            del self._lanes[names]
 
     def _make_lane(self, names: bytes, snapshot: object) -> Lane | None:
         statement = self._state.statements.get(names[1:-1])
@@ -308,22 +321,27 @@ class Express:
         """Something else comes: the batch under way enters the queue, or a portal that is left the portals."""
         self.is_open = False
         lane, self._lane = self._lane, None
-        left, self._left = self._left, None
         state = self._state
         if lane is None:
-            if left is not None and left.standing is not None:
-                state.portals[b""] = self._portal(left, left.standing)
+            self._keep_left()
             return
         state.n_executes += 1
         if lane.standing is None:
             self._counters.n_irrelevant += 1
-            state.queue.append(BIND)
+            replaced = self._replaced
+            state.queue.append(BIND if replaced is None else Entry(Asked.BIND, previous_portal=replaced))
             state.queue.extend(TAILS[self._tail])
         else:
             portal = self._portal(lane, lane.standing)
             portal.batch += 1
             self._queue(lane.statement, portal)
         state.n_asked_ready += 1
+
+    def _keep_left(self) -> None:
+        """The portal of the batch before, in an open block, is there for whoever names it."""
+        left, self._left = self._left, None
+        if left is not None and left.standing is not None:
+            self._state.portals[b""] = self._portal(left, left.standing)
 
     def _portal(self, lane: Lane, standing: Standing) -> Portal:
         """The unnamed portal as a Bind makes it."""

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,13 +50,14 @@ class FileSink:
         try:
             if os.fstat(self._descriptor).st_size != self.size:
                 os.ftruncate(self._descriptor, self.size)
-            n_written = self._write(lines)
-            n_whole = n_written if n_written == len(lines) else lines.rfind(b"\n", 0, n_written) + 1
-            self.size += n_whole
-            if n_whole < n_written:
-                os.ftruncate(self._descriptor, self.size)
         except OSError:
             return 0
+        n_written = self._write(lines)
+        n_whole = n_written if n_written == len(lines) else lines.rfind(b"\n", 0, n_written) + 1
+        self.size += n_whole
+        if n_whole < n_written:
+            with suppress(OSError):  # the next call tries again
+                os.ftruncate(self._descriptor, self.size)
         return n_whole
 
     def _write(self, lines: bytes) -> int:

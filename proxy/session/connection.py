@@ -128,7 +128,7 @@ class Session:
         for entry in self._state.queue:
             self._results.abandoned(entry)
         self._state.queue.clear()
-        return self._out.take(hold_client=False).events
+        return [*self.events, *self._out.take(hold_client=False).events]
 
     def _ask_settings(self) -> None:
         self._state.queue.append(Entry(Asked.QUERY, Action.SKIP))

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import ProtocolViolation
+from proxy.errors import ProtocolViolation, Unsupported
 from proxy.session.effects import bound_effects, effect_values
 from proxy.session.openers import has_sealed_result
 from proxy.session.sealing import CELLS_A_STEP, Sealer, Waits, literal, server_bind, slot_numbers
@@ -22,6 +22,7 @@ from proxy.values.constants import Inputs
 from proxy.wire.frontend import Bind, expand_formats, parsing_bind
 
 STATEMENTS_A_STEP: Final = 50
+MAX_NAME: Final = 62  # the server cuts names to 63 bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,7 @@ def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Rec
     message = yield from parsing_bind(body)
     plan = statement.plan
     assert plan is not None
+    check_name(message.portal)
     _check_count(statement, message)
     if statement.param_oids is None:
         statement.param_oids = _param_oids(statement)
@@ -60,6 +62,16 @@ def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Rec
     portal.effects = bound_effects(plan.effects, inputs)
     portal.effect_values = effect_values(portal.effects, inputs)
     return Received(message, inputs, portal)
+
+
+def check_name(name: bytes) -> None:
+    """A watched statement or portal is found by this name only: the server cuts names to 63 bytes, and converts
+    them from the client's encoding, so that another long or foreign one could mean the same."""
+    if len(name) > MAX_NAME or not name.isascii():
+        raise Unsupported(
+            f"the name of the prepared statement or portal is longer than {MAX_NAME} bytes, or not ASCII",
+            hint="Give it a short name.",
+        )
 
 
 def _param_oids(statement: Statement) -> Sequence[int]:

@@ -21,7 +21,7 @@ from proxy.errors import (
     Unsupported,
 )
 from proxy.rules import Read, RoleRule
-from proxy.session.binding import check_returning, received, sealed_bind, sealed_text
+from proxy.session.binding import check_name, check_returning, received, sealed_bind, sealed_text
 from proxy.session.effects import CATALOG_EFFECTS, Effects
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result, make_opener
@@ -207,6 +207,8 @@ class Planning:
     def statement(self, message: Parse) -> Waits[Statement]:
         """A Parse: the statement it makes."""
         planned = yield from self._plan(message.text, message.oids)
+        if not planned.plan.is_pass or any(s.effects for s in planned.plan.statements):
+            check_name(message.name)
         yield from self._renew_prepared(planned.plan)
         self._check_collision(planned.plan)
         statement = Statement(message, planned, self.env())
@@ -278,6 +280,7 @@ class Planning:
         self._check_audit()
         formats = bind_result_formats(body)
         name = body[: body.index(b"\0")]
+        check_name(name)
         portal = Portal(name, statement, formats, grant=standing.grant, tenant=standing.tenant)
         portal.level, portal.values = self.settings.level, self.settings.values()
         portal.opener = self.standing_opener(statement, standing, formats)

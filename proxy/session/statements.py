@@ -57,7 +57,7 @@ class Statement:
     def __post_init__(self) -> None:
         plan = self.planned.plan
         self.is_pass = plan.is_pass
-        self.is_plain = self.is_pass and not self.effects
+        self.is_plain = self.is_pass and not (self.effects or any(s.is_copy_in for s in plan.statements))
         self.is_direct = (
             not self.is_pass
             and not plan.slots

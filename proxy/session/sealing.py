@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from proxy.crypto.envelope import to_text
-from proxy.errors import ProgramLimitExceeded
+from proxy.errors import PgsealError, ProgramLimitExceeded
 from proxy.keys.material import KeyNeed, KeyView, LeaseNeed, TokenKey
 from proxy.rules import ColumnRule, Compare, Mode, Scope, Storage
 from proxy.session.cells import Missing
@@ -86,6 +86,8 @@ class Sealer:
                     self._fill(slot, number, done)
                 except Missing as missing:
                     yield (missing.need,)
+                except PgsealError as error:
+                    raise _named(error, slot) from None
             n_left -= 1
             if n_left == 0:
                 n_left = CELLS_A_STEP
@@ -136,7 +138,10 @@ class Sealer:
 
     def _fill_array(self, slot: Slot, number: int, done: Filled) -> Waits[None]:
         done.code[number] = 1
-        found = each_element(slot.expr, self.inputs)
+        try:
+            found = each_element(slot.expr, self.inputs)
+        except PgsealError as error:
+            raise _named(error, slot) from None
         if found is None:
             done.binary[number] = None
             return
@@ -150,6 +155,8 @@ class Sealer:
                     items.append(None if value is None else make(slot, value))
                 except Missing as missing:
                     yield (missing.need,)
+                except PgsealError as error:
+                    raise _named(error, slot) from None
             if len(items) % CELLS_A_STEP == 0:
                 parts.append(arrays.build_items(items[-CELLS_A_STEP:]))
                 yield ()
@@ -233,6 +240,12 @@ class Sealer:
                 raise ProgramLimitExceeded("a column named in bind: is NULL", column=slot.column.rule.label)
             values.append(_display(value, self.inputs))
         return tuple(values)
+
+
+def _named(error: PgsealError, slot: Slot) -> PgsealError:
+    """The error, with the column that the value was for."""
+    error.column = error.column or slot.column.rule.label
+    return error
 
 
 def _display(value: Value, inputs: Inputs) -> bytes:

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from proxy.cli.approval import approve as write_approval
 from proxy.cli.approval import lowered as lowered_since
+from proxy.cli.approval import secrets_of
 from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load, open_kek
 from proxy.cli.output import Exit, print_json, run_async, say, stdout
 from proxy.config import Config
@@ -78,8 +79,9 @@ async def examine(installation: Installation) -> Outcome:
     """The KEKs, and every ruled database in turn. What was approved can be read only with the KEK."""
     problems = await _kek_problems(installation.config)
     reports = [await _examine_one(installation, rules) for rules in installation.rules.values()]
+    problems = problems or await _secret_problems(installation)
     lowered = {} if problems else await lowered_since(installation)
-    return Outcome(tuple(reports), tuple(installation.config.weaknesses()), lowered, problems)
+    return Outcome(tuple(reports), installation.weaknesses(), lowered, problems)
 
 
 async def _kek_problems(config: Config) -> tuple[str, ...]:
@@ -96,6 +98,15 @@ async def _kek_problems(config: Config) -> tuple[str, ...]:
             hint, place = f" ({error.hint})" if error.hint else "", f"kms '{alias}': "
             found.append(f"{place}{error.message.removeprefix(place)}{hint}")
     return tuple(found)
+
+
+async def _secret_problems(installation: Installation) -> tuple[str, ...]:
+    """Why this installation's secrets cannot be had: another KEK, or no `init` yet."""
+    try:
+        await secrets_of(installation)
+    except PgsealError as error:
+        return (f"{error.message} ({error.hint})" if error.hint else error.message,)
+    return ()
 
 
 async def _examine_one(installation: Installation, rules: Ruleset) -> Report:

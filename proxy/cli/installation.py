@@ -53,6 +53,11 @@ class Installation:
         rules = self.config.rules
         return (rules if rules.is_dir() else rules.parent) / LOCK_NAME
 
+    def weaknesses(self) -> tuple[str, ...]:
+        """What is weaker than it could be: in the configuration, and that there is nothing to protect."""
+        no_rules = () if self.rules else (f"{self.config.rules} holds no rules: no column is protected",)
+        return (*no_rules, *self.config.weaknesses())
+
     def target(self, database: str | None = None) -> ServiceTarget:
         """The service log-in's way to a database; None: the key store's."""
         return ServiceTarget(self.config.service, self.folder, database)

@@ -86,5 +86,5 @@ def _announce(installation: Installation, port: int) -> None:
     databases = ", ".join(sorted(installation.rules)) or "no database"
     server = f"{config.server.host}:{config.server.port}"
     say(f"pgseal serves {config.listen.host}:{port} for {server}; rules of {databases}")
-    for weakness in config.weaknesses():
+    for weakness in installation.weaknesses():
         say(f"weak: {weakness}")

@@ -119,7 +119,7 @@ class Worker:
             reasons=tuple(reasons),
             databases_without_rules=tuple(sorted(self.databases.without_rules)),
             tables_refused=self.databases.tables_refused(),
-            weaknesses=tuple(self.installation.config.weaknesses()),
+            weaknesses=self.installation.weaknesses(),
         )
 
     def metrics(self) -> list[dict[str, Any]]:

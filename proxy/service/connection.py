@@ -78,8 +78,19 @@ def passfile_of(dsn: ServiceDsn, folder: Path) -> Path | None:
     return (folder / named).absolute() if named else None
 
 
+def _check_passfile(target: ServiceTarget) -> None:
+    """A password file that others can read is not used, as libpq does not use it."""
+    passfile = passfile_of(target.dsn, target.folder)
+    if passfile is not None and passfile.is_file() and passfile.stat().st_mode & 0o077:
+        raise ConnectionFailure(
+            f"pgseal's own log-in to {target.place}: others may read its password file {passfile}",
+            hint=f"run: chmod 600 {passfile}",
+        )
+
+
 async def connect(target: ServiceTarget) -> Connection:
     """One log-in. Raises ConnectionFailure with a reason that holds no credential."""
+    _check_passfile(target)
     milliseconds = str(int(target.statement_timeout_s * 1000))
     settings = {
         "application_name": APPLICATION_NAME,

@@ -227,7 +227,7 @@ def test_check_shows_what_is_weak_in_the_configuration(pgseal: Pgseal, installed
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda key: key.chmod(0o644), "can be read by others (chmod 600"),
+        (lambda key: key.chmod(0o644), "can be read by others (run: chmod 600"),
         (lambda key: key.write_bytes(bytes(31)), "does not hold 32 bytes"),
         (lambda key: key.unlink(), "No such file or directory"),
     ],
@@ -246,6 +246,37 @@ def test_check_kek_that_cannot_be_used_is_a_problem(
     document = json.loads(pgseal("check", "--config", installed.config, "--json").out)
     assert document["clean"] is False and reason in document["problems"][0]
     assert pgseal("check", "--config", installed.config, "--approve").code == 1
+
+
+@pytest.mark.parametrize("is_approved", [False, True])
+def test_check_another_kek_than_at_init_is_a_problem(
+    pgseal: Pgseal, installed: Installed, is_approved: bool
+) -> None:
+    """32 bytes that unwrap nothing: `run` would not start, with or without rules.lock."""
+    if is_approved:
+        assert pgseal("check", "--config", installed.config, "--approve").code == 0
+    (installed.folder / ".pgseal" / "kek").write_bytes(bytes(32))
+    answer = pgseal("check", "--config", installed.config)
+    assert (answer.code, answer.out.count("does not start  ")) == (1, 1), answer.err
+    assert pgseal("check", "--config", installed.config, "--approve").code == 1
+
+
+def test_check_folder_without_rules_is_told(pgseal: Pgseal, installed: Installed) -> None:
+    """It is what a misspelt `rules:` looks like: nothing is protected."""
+    installed.rules.unlink()
+    answer = pgseal("check", "--config", installed.config)
+    assert answer.code == 0, answer.err
+    assert "holds no rules: no column is protected" in answer.out
+
+
+def test_check_password_file_that_others_read_is_refused(pgseal: Pgseal, installed: Installed) -> None:
+    """In pgseal's own words, with what to do; the driver would ignore the file and warn in its own."""
+    passfile = installed.folder / ".pgseal" / "pgpass"
+    passfile.chmod(0o644)
+    answer = pgseal("check", "--config", installed.config)
+    assert answer.code == 2
+    assert f"others may read its password file {passfile}" in answer.err
+    assert f"Run: chmod 600 {passfile}" in answer.err and "Warning" not in answer.err
 
 
 def test_check_one_address_for_clients_and_http_is_told_by_line(pgseal: Pgseal, installed: Installed) -> None:

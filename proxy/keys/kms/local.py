@@ -75,7 +75,7 @@ def _read_private(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"key file {path} is no file", hint="pgseal init makes one")
         if status.st_mode & 0o077:
-            raise ConfigError(f"key file {path} can be read by others", hint=f"chmod 600 {path}")
+            raise ConfigError(f"key file {path} can be read by others", hint=f"run: chmod 600 {path}")
         if status.st_uid not in (os.geteuid(), 0):
             raise ConfigError(f"key file {path} is another user's", hint="chown it to the one pgseal runs as")
         content = os.read(descriptor, KEK_SIZE + 1)

@@ -37,6 +37,13 @@ class PgsealError(Exception):
         self.severity: Severity = severity
 
 
+def sentence(hint: str) -> str:
+    """A hint as it is shown: PostgreSQL's messages are no sentences, and its hints are."""
+    is_word = hint[:1].islower() and not hint.startswith("pgseal")
+    begun = hint[0].upper() + hint[1:] if is_word else hint
+    return begun if begun.endswith((".", "?")) else f"{begun}."
+
+
 # --- pgseal's own refusals, class PS ---------------------------------------------------------------
 
 
@@ -135,6 +142,12 @@ class CharacterNotInRepertoire(DataError):
 
 class UntranslatableCharacter(DataError):
     sqlstate = "22P05"
+
+
+class UndefinedTable(SchemaMismatch):
+    """A protected table that is not there, as PostgreSQL itself would say it."""
+
+    sqlstate = "42P01"
 
 
 class DatatypeMismatch(PgsealError):

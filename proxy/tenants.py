@@ -32,13 +32,13 @@ def canonical_tenant(raw: bytes | str) -> str:
         encoded = raw if isinstance(raw, bytes) else raw.encode("utf-8")
         text = encoded.decode("utf-8")
     except UnicodeError:
-        raise TenantUnknown("The tenant is not valid UTF-8 text.") from None
+        raise TenantUnknown("the tenant is not valid UTF-8 text") from None
     if not text:
-        raise TenantUnknown("The tenant is empty.", hint="Set the tenant before using protected columns.")
+        raise TenantUnknown("the tenant is empty", hint="Set the tenant before using protected columns.")
     if len(encoded) > MAX_TENANT_SIZE:
-        raise TenantUnknown(f"The tenant is longer than {MAX_TENANT_SIZE} bytes.")
+        raise TenantUnknown(f"the tenant is longer than {MAX_TENANT_SIZE} bytes")
     if "\0" in text:
-        raise TenantUnknown("The tenant contains a NUL character.")
+        raise TenantUnknown("the tenant contains a NUL character")
     return text
 
 
@@ -67,6 +67,6 @@ def _from_setting(rule: TenantRule, facts: TenantFacts) -> str | None:
     if not rule.required:
         return None
     raise TenantUnknown(
-        f'The tenant is not known: setting "{rule.name}" is not set in this session.',
+        f'the tenant is not known: the setting "{rule.name}" is not set in this session',
         hint=f"SET {rule.name} = '<tenant>' before using protected columns.",
     )

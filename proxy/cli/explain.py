@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load
 from proxy.cli.output import Exit, fail, print_json, run_async, stdout
-from proxy.errors import NotAllowed
+from proxy.errors import NotAllowed, sentence
 from proxy.rules import Ruleset
 from proxy.service import schema_check
 from proxy.service.catalog_reader import read_snapshot
@@ -115,15 +115,16 @@ def show(answer: dict[str, Any], console: Console) -> None:
     for number, slot in enumerate(answer["slots"]):
         source = "".join(f" from ${parameter}" for parameter in slot["parameters"])
         console.print(
-            f"  <{number}>  {escape(slot['column'])}: {slot['treatment']}{source}, for {slot['tenant']}"
+            f"  <{number}>  {escape(slot['column'])}: {slot['treatment']}{source}, tenant: {slot['tenant']}"
         )
 
 
 def _show_refusal(reason: dict[str, Any], console: Console) -> None:
-    column = f" ({escape(reason['column'])})" if reason["column"] else ""
-    console.print(f"{reason['sqlstate']}{column}: {escape(reason['message'])}")
+    is_named = not reason["column"] or reason["column"] in reason["message"]
+    column = "" if is_named else f"{reason['column']}: "
+    console.print(f"{reason['sqlstate']}: {escape(column + reason['message'])}")
     if reason["hint"]:
-        console.print(f"hint: {escape(reason['hint'])}")
+        console.print(f"hint: {escape(sentence(reason['hint']))}")
 
 
 def _show_statement(statement: dict[str, Any], console: Console) -> None:

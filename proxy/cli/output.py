@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from proxy.errors import ConfigError, PgsealError
+from proxy.errors import ConfigError, PgsealError, sentence
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def show_error(error: PgsealError) -> None:
     for line in error.message.splitlines() or [""]:
         stderr().print(Text.assemble(("error: ", "bold red"), f"{code}{line}"))
     if error.hint:
-        stderr().print(Text.assemble(("hint: ", "bold"), error.hint))
+        stderr().print(Text.assemble(("hint: ", "bold"), sentence(error.hint)))
 
 
 def fail(message: str, hint: str | None = None) -> NoReturn:

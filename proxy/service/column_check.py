@@ -26,7 +26,7 @@ SHORTEST: Final = 2  # characters; a code of two letters has a few hundred value
 def check_column(table: TableRule, rule: ColumnRule, live: LiveTable) -> Iterator[Finding]:
     column = live.columns.get(rule.column)
     if column is None:
-        reason = "is not there yet; CREATE TABLE or ADD COLUMN through pgseal makes it with its guard"
+        reason = "is not there yet; ADD COLUMN through pgseal makes it with its guard (or is the name misspelt?)"
         yield Finding(Weight.NOTES, "column_missing", reason, rule.column)
         return
     if column.type_oid != PHYSICAL_OIDS[rule.storage]:

@@ -61,7 +61,12 @@ def _tenant_column(rule: TableRule, live: LiveTable) -> Iterator[Finding]:
     name = rule.tenant.name
     column = live.columns.get(name)
     if column is None:
-        yield Finding(Weight.REFUSES, "tenant_column_missing", f'has no tenant column "{name}"', name)
+        yield Finding(
+            Weight.REFUSES,
+            "tenant_column_missing",
+            "is the tenant column of the rule, and the table has no such column",
+            name,
+        )
     elif name in rule.columns:
         yield Finding(Weight.REFUSES, "tenant_column_sealed", "a tenant column cannot be protected itself", name)
     elif column.type_oid not in TENANT_TYPES:

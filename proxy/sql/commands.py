@@ -151,8 +151,8 @@ def plan_command(statement: Statement, draft: Draft) -> StatementPlan:
 def refuse(statement: Statement, what: str) -> PgsealError:
     """The refusal by name of a command over something watched; `what` is the watched name."""
     entry = command(statement.name)
-    kind = entry.tag if entry is not _UNKNOWN else "This command"
-    return Unsupported(f'{kind} is not supported where it names "{what}".', hint=entry.advice)
+    kind = entry.tag if entry is not _UNKNOWN else "this command"
+    return Unsupported(f'{kind} is not supported where it names "{what}"', hint=entry.advice)
 
 
 def _is_copy_in(tree: Node) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from proxy.errors import SchemaMismatch, Unsupported
+from proxy.errors import SchemaMismatch, UndefinedTable, Unsupported
 from proxy.rules import TableRule
 from proxy.sql.catalog import Relation, SealedColumn
 from proxy.sql.draft import Draft
@@ -123,6 +123,13 @@ class Inference:
         schema = found.schema if found is not None else node.get("schemaname")
         if schema is not None and (schema, name) in snapshot.rules.not_protected:
             return
+        if found is None:  # perhaps it was made a moment ago: nothing goes there before it was looked at
+            written = f"{schema}.{name}" if schema is not None else name
+            raise UndefinedTable(
+                f'relation "{written}" does not exist',
+                hint="it is protected by the rules: CREATE TABLE through pgseal makes it with its guards",
+                position=node.get("location", 0),
+            )
         raise SchemaMismatch(
             f'"{name}" is the name of a protected table, and means another relation here',
             hint="write the protected table with its schema, or list this one under not_protected in the rules",

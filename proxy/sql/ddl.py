@@ -55,7 +55,7 @@ def plan_ddl(statement: Statement, draft: Draft, span: tuple[int, int]) -> State
 def _unknown(tree: Node, draft: Draft) -> Change:
     node = _protected(tree, draft.env)
     if node is not None:
-        raise _whole(node, "This command is not supported")
+        raise _whole(node, "this command is not supported")
     return Change()
 
 
@@ -64,7 +64,7 @@ def _protected(tree: Node, env: Env) -> Node | None:
 
 
 def _whole(node: Node, what: str, hint: str = "Leave the protected relation out of it.") -> PgsealError:
-    return SchemaMismatch(f'{what} over the protected relation "{node["relname"]}".', hint=hint)
+    return SchemaMismatch(f'{what} over the protected relation "{node["relname"]}"', hint=hint)
 
 
 # --- CREATE TABLE --------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def _seal_table(tree: Node, draft: Draft, made: Relation, rule: TableRule) -> tu
             raise constraint_refusal(item.get("Constraint", {}).get("contype", ""), seen.rule)
     seen = looked_at(tree.get("partspec", {}), made)
     if seen is not None:
-        raise refusal(seen.rule, "PARTITION BY is not supported", "Partition by a plain column.")
+        raise refusal(seen.rule, "PARTITION BY", "Partition by a plain column.")
     return tuple(edits)
 
 
@@ -135,9 +135,7 @@ def check_reference(constraint: Node, env: Env) -> None:
     relation = relation_of(env, constraint["pktable"])
     for name in strings(constraint.get("pk_attrs", [])):
         if relation is not None and name in relation.sealed:
-            raise refusal(
-                relation.sealed[name].rule, "REFERENCES is not supported", "Refer to a plain key column."
-            )
+            raise refusal(relation.sealed[name].rule, "REFERENCES", "Refer to a plain key column.")
 
 
 # --- everything else -----------------------------------------------------------------------------------
@@ -149,7 +147,7 @@ def _derived(tree: Node, draft: Draft) -> Change:
     node = _protected(tree.get("query", {}), draft.env)
     if node is not None:
         raise _whole(
-            node, "Making a view or table is not supported", "Create it directly, then check its columns."
+            node, "making a view or table is not supported", "Create it directly, then check its columns."
         )
     schema = made_in(draft.env, made)
     if schema is not None:
@@ -165,8 +163,10 @@ def _index(tree: Node, draft: Draft) -> Change:
     if seen is not None:
         classes = [strings(item["IndexElem"].get("opclass", []))[-1:] for item in tree.get("indexParams", [])]
         pattern = next((name[0] for name in classes if name and name[0].endswith("_pattern_ops")), None)
-        what = f"An index with {pattern} is not supported" if pattern else "An index is not supported"
-        raise refusal(seen.rule, what, "Make the index that `pgseal check` prints directly in the database.")
+        what = f"an index with {pattern}" if pattern else "an index"
+        raise refusal(
+            seen.rule, what, "Run the CREATE INDEX that `pgseal check` prints, directly in the database."
+        )
     return Change()
 
 
@@ -175,7 +175,7 @@ def _statistics(tree: Node, draft: Draft) -> Change:
         relation = relation_of(draft.env, node)
         seen = looked_at(tree, relation) if relation is not None else None
         if seen is not None:
-            raise refusal(seen.rule, "CREATE STATISTICS is not supported", "Leave the encrypted column out.")
+            raise refusal(seen.rule, "CREATE STATISTICS", "Leave the encrypted column out.")
     return Change()
 
 
@@ -183,11 +183,11 @@ def _policy(tree: Node, draft: Draft) -> Change:
     relation = relation_of(draft.env, tree["table"])
     seen = looked_at(tree, relation) if relation is not None else None
     if seen is not None:
-        raise refusal(seen.rule, "A policy is not supported", "Write the policy over plain columns.")
+        raise refusal(seen.rule, "a policy", "Write the policy over plain columns.")
     others = {key: value for key, value in tree.items() if key != "table"}
     node = _protected(others, draft.env)
     if node is not None:
-        raise _whole(node, "A policy that reads is not supported")
+        raise _whole(node, "a policy that reads is not supported")
     return Change()
 
 
@@ -195,7 +195,7 @@ def _code(tree: Node, draft: Draft) -> Change:
     """CREATE RULE and CREATE TRIGGER: code in the server that is handed cells."""
     node = _protected(tree, draft.env)
     if node is not None:
-        raise _whole(node, "A rule or trigger is not supported", "Create it directly: it will see ciphertext.")
+        raise _whole(node, "a rule or trigger is not supported", "Create it directly: it will see ciphertext.")
     return Change()
 
 
@@ -206,7 +206,7 @@ def _foreign_table(tree: Node, draft: Draft) -> Change:
         return Change()
     check_pin(draft.env, schema, target["relname"])
     if (schema, target["relname"]) in draft.env.snapshot.rules.tables:
-        raise _whole(target, "A foreign table is not supported")
+        raise _whole(target, "a foreign table is not supported")
     _check_ancestry(tree["base"], draft.env)
     return Change()
 
@@ -248,14 +248,14 @@ def _check_renamed(tree: Node, relation: Relation) -> None:
     rule, name = relation.rule, tree.get("subname", "")
     if tree["renameType"] == "OBJECT_TABCONSTRAINT":
         if name.startswith("pgseal_"):
-            raise SchemaMismatch(f'"{name}" is a guard of pgseal.', hint="Leave it as it is.")
+            raise SchemaMismatch(f'"{name}" is a guard of pgseal', hint="Leave it as it is.")
         return
     if tree["renameType"] != "OBJECT_COLUMN":
         return
     ruled = set(rule.columns) | {rule.tenant.name} if rule is not None else set(relation.sealed)
     bound = {column for one in relation.sealed.values() for column in one.rule.bind}
     if {name, tree["newname"]} & (ruled | bound):
-        what = f'Renaming "{name}" of the protected relation "{relation.name}" is not supported.'
+        what = f'renaming "{name}" of the protected relation "{relation.name}" is not supported'
         raise SchemaMismatch(what, hint="Rename it directly and in the rules at once.")
 
 
@@ -265,14 +265,14 @@ def _check_becomes(env: Env, schema: str | None, name: str) -> None:
         return
     check_pin(env, schema, name)
     if (schema, name) in env.snapshot.rules.tables:
-        what = f'"{schema}.{name}" is a protected table, and what is renamed to it has no guards.'
+        what = f'"{schema}.{name}" is a protected table, and what is renamed to it has no guards'
         raise SchemaMismatch(what, hint="CREATE TABLE it through pgseal, then INSERT ... SELECT.")
 
 
 def _schema(name: str, env: Env) -> Change:
     if any(schema == name for schema, _ in env.snapshot.rules.tables):
         raise SchemaMismatch(
-            f'Schema "{name}" holds protected tables.', hint="Rename it directly and in the rules at once."
+            f'schema "{name}" holds protected tables', hint="Rename it directly and in the rules at once."
         )
     return Change()
 
@@ -297,7 +297,7 @@ def _drop(tree: Node, draft: Draft) -> Change:
         names = strings(item.get("List", {}).get("items", []))
         schema = names[-2] if len(names) > 1 else None
         if schema == "pgseal":
-            raise Unsupported("Schema pgseal belongs to pgseal.", hint="Use the pgseal commands.")
+            raise Unsupported('schema "pgseal" belongs to pgseal', hint="Use the pgseal commands.")
         relation = resolve(draft.env, schema, names[-1]) if names else None
         if relation is not None:
             made.append(((relation.schema, relation.name), None))

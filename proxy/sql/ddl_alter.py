@@ -101,7 +101,7 @@ def plan_alter(tree: Node, draft: Draft, span: tuple[int, int]) -> tuple[tuple[E
     if len(alter.spans) != len(tree["cmds"]):
         if is_protected(relation):
             raise SchemaMismatch(
-                f'ALTER TABLE over the protected relation "{relation.name}" could not be read.',
+                f'ALTER TABLE over the protected relation "{relation.name}" could not be read',
                 hint="Send each subcommand in a statement of its own.",
             )
         return (), ()
@@ -154,7 +154,7 @@ def _check_others(command: Node, draft: Draft, relation: Relation | None) -> Non
         nodes = list(relations(marks(definition)))
         if is_protected(relation) or any(is_protected(relation_of(draft.env, node)) for node in nodes):
             raise SchemaMismatch(
-                "Inheritance and partitions of a protected relation cannot be changed.",
+                "inheritance and partitions of a protected relation cannot be changed",
                 hint="Change them directly, then run `pgseal check`.",
             )
 
@@ -176,7 +176,7 @@ def _check_target(constraint: Node, draft: Draft) -> None:
     target = relation_of(draft.env, constraint["pktable"])
     for name in strings(constraint.get("pk_attrs", [])):
         if target is not None and name in target.sealed:
-            raise refusal(target.sealed[name].rule, "REFERENCES is not supported", "Refer to a plain key column.")
+            raise refusal(target.sealed[name].rule, "REFERENCES", "Refer to a plain key column.")
 
 
 def _subcommand(alter: _Alter, command: Node, span: tuple[int, int]) -> None:
@@ -189,13 +189,13 @@ def _subcommand(alter: _Alter, command: Node, span: tuple[int, int]) -> None:
         if sealed is not None:
             raise _unsupported(sealed)
         raise SchemaMismatch(
-            f'This ALTER TABLE over the protected relation "{alter.relation.name}" is not supported.',
+            f'this ALTER TABLE over the protected relation "{alter.relation.name}" is not supported',
             hint="Run it directly, then run `pgseal check`.",
         )
 
 
 def _unsupported(sealed: SealedColumn) -> PgsealError:
-    return refusal(sealed.rule, "This ALTER COLUMN is not supported", "Run it directly, then run `pgseal check`.")
+    return refusal(sealed.rule, "this ALTER COLUMN", "Run it directly, then run `pgseal check`.")
 
 
 def _add_column(alter: _Alter, command: Node, _: tuple[int, int]) -> None:
@@ -208,7 +208,7 @@ def _add_column(alter: _Alter, command: Node, _: tuple[int, int]) -> None:
     else:
         seen = looked_at({"constraints": definition.get("constraints", [])}, alter.relation)
         if seen is not None:
-            raise refusal(seen.rule, "A constraint is not supported", "Leave the encrypted column out of it.")
+            raise refusal(seen.rule, "a constraint", "Leave the encrypted column out of it.")
     if not is_there:
         attnum = max((column.attnum for column in alter.columns.values()), default=0) + 1
         alter.columns[name] = column_of(definition, attnum, alter.rule)
@@ -224,7 +224,7 @@ def _check_tenant(alter: _Alter, name: str, what: str) -> None:
     bound = {column for one in alter.relation.sealed.values() for column in one.rule.bind}
     if alter.relation.sealed and (name == alter.relation.tenant_column or name in bound):
         raise SchemaMismatch(
-            f'{what} "{name}" of "{alter.relation.name}" is not supported: cells are bound to its values.',
+            f'{what} "{name}" of "{alter.relation.name}" is not supported: cells are bound to its values',
             hint="Migrate the encrypted columns first.",
         )
 
@@ -236,7 +236,7 @@ def _alter_type(alter: _Alter, command: Node, span: tuple[int, int]) -> None:
         _check_tenant(alter, command["name"], "ALTER TYPE of")
         seen = looked_at({"using": definition.get("raw_default", {})}, alter.relation)
         if seen is not None:
-            raise refusal(seen.rule, "USING is not supported", "Leave the encrypted column out of it.")
+            raise refusal(seen.rule, "USING", "Leave the encrypted column out of it.")
         column = alter.columns.get(command["name"])
         if column is not None:
             changed = column_of({**definition, "colname": column.name}, column.attnum, None)
@@ -244,13 +244,13 @@ def _alter_type(alter: _Alter, command: Node, span: tuple[int, int]) -> None:
         return
     check_type(sealed.rule, definition["typeName"])
     if "collClause" in definition:
-        raise refusal(sealed.rule, "COLLATE is not supported", "Leave it out.")
+        raise refusal(sealed.rule, "COLLATE", "Leave it out.")
     using = definition.get("raw_default", {"ColumnRef": {"fields": [{"String": {"sval": command["name"]}}]}})
     while "TypeCast" in using:
         check_type(sealed.rule, using["TypeCast"]["typeName"])
         using = using["TypeCast"]["arg"]
     if strings(using.get("ColumnRef", {}).get("fields", [])) != (command["name"],):
-        raise refusal(sealed.rule, "ALTER TYPE with USING is not supported", "Leave USING out.")
+        raise refusal(sealed.rule, "ALTER TYPE with USING", "Leave USING out.")
     if alter.relation.rule is None:
         raise _unsupported(sealed)
     guard = f'VALIDATE CONSTRAINT "{guard_name(sealed.rule)}"'.encode()
@@ -260,7 +260,7 @@ def _alter_type(alter: _Alter, command: Node, span: tuple[int, int]) -> None:
 def _default(alter: _Alter, command: Node, _: tuple[int, int]) -> None:
     sealed = alter.relation.sealed.get(command["name"])
     if sealed is not None and "def" in command:
-        raise refusal(sealed.rule, "SET DEFAULT is not supported", "Give the rule a `default:` instead.")
+        raise refusal(sealed.rule, "SET DEFAULT", "Give the rule a `default:` instead.")
     column = alter.columns.get(command["name"])
     if column is not None and sealed is None:
         alter.columns[column.name] = replace(column, has_default="def" in command)
@@ -278,7 +278,7 @@ def _drop_constraint(alter: _Alter, command: Node, _: tuple[int, int]) -> None:
     guards = {guard_name(sealed.rule) for sealed in alter.relation.sealed.values()}
     if command.get("name") in guards:
         raise SchemaMismatch(
-            f'"{command["name"]}" guards an encrypted column of "{alter.relation.name}".',
+            f'"{command["name"]}" guards an encrypted column of "{alter.relation.name}"',
             hint="Take the column out of the rules first, after migrating it.",
         )
 

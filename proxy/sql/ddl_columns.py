@@ -50,7 +50,7 @@ _INTEGERS: Final = ("int2", "int4", "int8")
 
 def refusal(rule: ColumnRule, what: str, hint: str) -> PgsealError:
     """PS006 over one sealed column."""
-    return SchemaMismatch(f"{what} on the encrypted column {rule.label}.", column=rule.label, hint=hint)
+    return SchemaMismatch(f"{rule.label} is encrypted: {what} is not supported", column=rule.label, hint=hint)
 
 
 # --- types -------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def check_type(rule: ColumnRule, type_name: Node) -> None:
     if found is None or not fits(rule.type, *found):
         raise refusal(
             rule,
-            "The declared type is not within the rule's type",
+            "a type outside the rule's type",
             "Declare the rule's type, or change the rule.",
         )
 
@@ -110,16 +110,13 @@ def check_type(rule: ColumnRule, type_name: Node) -> None:
 # --- definitions -------------------------------------------------------------------------------------
 
 _REFUSED: Final = {
-    "CONSTR_UNIQUE": (
-        "UNIQUE is not supported yet",
-        "Leave it out, or make the index that `pgseal check` prints.",
-    ),
-    "CONSTR_PRIMARY": ("PRIMARY KEY is not supported", "Use a plain key column."),
-    "CONSTR_FOREIGN": ("REFERENCES is not supported", "Refer to a plain key column."),
-    "CONSTR_CHECK": ("CHECK is not supported", "Check the value in the application."),
-    "CONSTR_GENERATED": ("GENERATED is not supported", "Compute the value in the application."),
-    "CONSTR_IDENTITY": ("IDENTITY is not supported", "Use a plain column."),
-    "CONSTR_EXCLUSION": ("EXCLUDE is not supported", "Leave it out."),
+    "CONSTR_UNIQUE": ("UNIQUE", "Leave it out, and make a unique index over the token directly in the database."),
+    "CONSTR_PRIMARY": ("PRIMARY KEY", "Use a plain key column."),
+    "CONSTR_FOREIGN": ("REFERENCES", "Refer to a plain key column."),
+    "CONSTR_CHECK": ("CHECK", "Check the value in the application."),
+    "CONSTR_GENERATED": ("GENERATED", "Compute the value in the application."),
+    "CONSTR_IDENTITY": ("IDENTITY", "Use a plain column."),
+    "CONSTR_EXCLUSION": ("EXCLUDE", "Leave it out."),
 }
 _HARMLESS: Final = frozenset({"CONSTR_NULL", "CONSTR_NOTNULL"})
 
@@ -128,7 +125,7 @@ def seal_column(draft: Draft, definition: Node, rule: ColumnRule) -> tuple[Edit,
     """The edits that make a ColumnDef physical. Raises PS006 for what cells cannot bear."""
     check_type(rule, definition["typeName"])
     if "collClause" in definition:
-        raise refusal(rule, "COLLATE is not supported", "Leave it out: cells are compared by their bytes.")
+        raise refusal(rule, "COLLATE", "Leave it out: cells are compared by their bytes.")
     spans = Spans(draft)
     try:
         first = spans.at(definition["typeName"])
@@ -136,7 +133,7 @@ def seal_column(draft: Draft, definition: Node, rule: ColumnRule) -> tuple[Edit,
         for item in definition.get("constraints", []):
             edits.extend(_constraint(spans, item["Constraint"], rule))
     except NoSpan:
-        raise refusal(rule, "The definition could not be read", "Write it in its simplest form.") from None
+        raise refusal(rule, "a definition of this form", "Write it in its simplest form.") from None
     return tuple(edits)
 
 
@@ -154,7 +151,7 @@ def _constraint(spans: Spans, constraint: Node, rule: ColumnRule) -> list[Edit]:
 
 
 def constraint_refusal(kind: str, rule: ColumnRule) -> PgsealError:
-    what, hint = _REFUSED.get(kind, ("This constraint is not supported", "Leave the encrypted column out of it."))
+    what, hint = _REFUSED.get(kind, ("this constraint", "Leave the encrypted column out of it."))
     return refusal(rule, what, hint)
 
 
@@ -172,7 +169,7 @@ def _default(spans: Spans, constraint: Node, rule: ColumnRule) -> list[Edit]:
     if text is None or not rule.has_default or rule.default != text.encode():
         raise refusal(
             rule,
-            "DEFAULT is not supported unless the rule has the same literal as `default:`",
+            "a DEFAULT that is not the literal of the rule's `default:`",
             "Give the rule that default, or none in SQL.",
         )
     first = spans.at(constraint)

@@ -39,7 +39,7 @@ def plan_statement(tree: Node, draft: Draft) -> StatementPlan:
     try:
         return _plan(tree, draft)
     except RecursionError:
-        raise Unsupported("the statement is nested too deeply", hint="write it in several statements") from None
+        raise Unsupported("the statement is too deeply nested", hint="Split it, or nest less.") from None
 
 
 def _plan(tree: Node, draft: Draft) -> StatementPlan:

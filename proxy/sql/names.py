@@ -69,7 +69,7 @@ def check_pin(env: Env, schema: str, name: str) -> None:
 
 def _stand_in(schema: str, name: str) -> PgsealError:
     return SchemaMismatch(
-        f'"{schema}.{name}" has the name of a protected table and is another relation.',
+        f'"{schema}.{name}" has the name of a protected table and is another relation',
         hint=f"Name the protected table with its schema, or list {schema}.{name} under not_protected.",
     )
 

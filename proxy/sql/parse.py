@@ -19,9 +19,9 @@ from proxy.errors import PgsealError, Unsupported
 
 Node = dict[str, Any]
 
-_TOO_DEEP: Final = "The statement is too deeply nested."
+_TOO_DEEP: Final = "the statement is too deeply nested"
 _NOT_PARSED: Final = (
-    "The statement names something that pgseal watches and pgseal's parser (PostgreSQL 18) does not take it."
+    "the statement names something protected, and pgseal's parser (PostgreSQL 18) does not take it"
 )
 
 
@@ -42,7 +42,9 @@ def parse(text: bytes) -> tuple[Statement, ...]:
     except (RecursionError, MemoryError):
         raise too_deep() from None
     except UnicodeDecodeError:
-        raise Unsupported("The statement is not text in its encoding.") from None
+        raise Unsupported(
+            "the statement is not text in its encoding", hint="Send text in client_encoding."
+        ) from None
     except ParseError as error:
         raise _refusal(error) from None
     return tuple(_statement(raw, len(text)) for raw in document.get("stmts", ()))

@@ -257,7 +257,7 @@ def _first_sealed(columns: list[Column]) -> SealedColumn | None:
 
 def _cannot_merge(sealed: SealedColumn, what: str) -> Unsupported:
     return Unsupported(
-        f"{sealed.rule.label} is encrypted: {what} is not supported over it",
+        f"{sealed.rule.label} is encrypted: {what} is not supported",
         column=sealed.rule.label,
         hint=_ADVICE,
     )

@@ -91,7 +91,7 @@ def set_effects(tree: Node, rules: Ruleset) -> tuple[Effect, ...]:
 def _unknowable(name: str, rules: Ruleset) -> tuple[Effect, ...]:
     if is_tracked(name, rules):
         raise Unsupported(
-            f"The setting {name} is set to a value that pgseal cannot know beforehand.",
+            f"the setting {name} is set to a value that pgseal cannot know beforehand",
             hint="Set it to a constant or, in set_config(), to a parameter.",
         )
     return ()
@@ -117,7 +117,7 @@ def _effect(name: str, value: Expr | None, *, is_local: bool) -> Effect:
 
 def own_schema() -> PgsealError:
     return Unsupported(
-        f'Schema "{OWN_SCHEMA}" belongs to pgseal and no client statement may name it.',
+        f'schema "{OWN_SCHEMA}" belongs to pgseal and no client statement may name it',
         hint="Use the pgseal commands.",
     )
 
@@ -173,7 +173,7 @@ def set_config_effects(name: str, tree: Node, found: list[Node], draft: Draft) -
 
 def unclear() -> PgsealError:
     return Unsupported(
-        "set_config() of a setting that pgseal tracks is called where its effect cannot be known beforehand.",
+        "set_config() of a setting that pgseal tracks is called where its effect cannot be known beforehand",
         hint="Call it as SELECT set_config('name', value, is_local) with constants or parameters.",
     )
 

@@ -90,7 +90,7 @@ def finish(text: bytes, begun: Begun, ask: Ask) -> Outcome:
     if names and len(tokens) > MAX_TOKENS:
         return refused(
             ProgramLimitExceeded(
-                f"A statement over something protected has more than {MAX_TOKENS} words and signs.",
+                f"a statement over something protected has more than {MAX_TOKENS} words and signs",
                 hint="Send fewer rows in one statement.",
             )
         )
@@ -112,7 +112,12 @@ def _unlexed(text: bytes, watch: Watch) -> Outcome:
     """No token, no statement: the server says what is wrong. Its lexer may be of another version, so that
     only a text in which nothing watched can stand is the server's to judge."""
     if watch.may_name(text):
-        return refused(Unsupported("The statement does not lex as PostgreSQL 18 reads it.", hint="Correct it."))
+        return refused(
+            Unsupported(
+                "the statement cannot be cut into tokens as PostgreSQL 18 would",
+                hint="Correct its quotes and comments.",
+            )
+        )
     return _PASSED
 
 
@@ -122,7 +127,7 @@ def _with_backslashes(text: bytes, ask: Ask) -> Outcome:
     if ask.watch.may_name(text):
         return refused(
             Unsupported(
-                "A statement that names something protected is sent with standard_conforming_strings = off.",
+                "a statement that names something protected is sent with standard_conforming_strings = off",
                 hint="SET standard_conforming_strings = on.",
             )
         )
@@ -160,7 +165,7 @@ def _planned(text: bytes, begun: Begun, ask: Ask) -> Outcome:
         if not ask.watch.names(text, tokens):
             return _PASSED
         raise Unsupported(
-            "Several statements in one Parse name something protected.", hint="Parse each by itself."
+            "several statements in one Parse name something protected", hint="Parse each by itself."
         )
     plans = _statements(statements, draft, ask.watch)
     if all(plan.kind is Kind.PASS for plan in plans):
@@ -203,7 +208,7 @@ def _statements(statements: tuple[Statement, ...], draft: Draft, watch: Watch) -
         plan, names = _statement(statement, draft, watch)
         if is_shifted and names - _ALWAYS:
             raise Unsupported(
-                "A statement over something protected follows a SET or the end of a transaction in one Query.",
+                "a statement over something protected follows a SET or the end of a transaction in one Query",
                 hint="Send it in a Query of its own.",
             )
         plans.append(plan)
@@ -325,7 +330,7 @@ def _check_settings(statement: Statement, names: frozenset[bytes]) -> None:
     for body in bodies({statement.name: statement.tree}):
         target = body["UpdateStmt"]["relation"] if "UpdateStmt" in body else {}
         if target.get("relname") == SETTINGS_VIEW and target.get("schemaname", "pg_catalog") == "pg_catalog":
-            raise Unsupported("UPDATE of pg_settings sets what pgseal must know.", hint="Use SET.")
+            raise Unsupported("UPDATE of pg_settings sets what pgseal must know", hint="Use SET.")
 
 
 def _check_later(found: list[Node], env: Env) -> None:
@@ -335,12 +340,12 @@ def _check_later(found: list[Node], env: Env) -> None:
         return
     if any("intoClause" in body for body in found):
         raise SchemaMismatch(
-            f'INTO would make a relation from the protected "{protected["relname"]}".',
+            f'INTO would make a relation from the protected "{protected["relname"]}"',
             hint="Create the table through pgseal under a rule of its own, then INSERT ... SELECT.",
         )
     if any("MergeStmt" in body for body in found):
         raise Unsupported(
-            f'MERGE is not supported where it names the protected "{protected["relname"]}".',
+            f'MERGE is not supported where it names the protected "{protected["relname"]}"',
             hint="Use INSERT ... ON CONFLICT.",
         )
 
@@ -353,12 +358,12 @@ def _check_grammar(statement: Statement, found: list[Node], draft: Draft) -> Non
         is_odd = (kind == Token.INTEGER and not token.isdigit()) or (kind == Token.NUMERIC and b"_" in token)
         if is_odd:
             raise Unsupported(
-                "The server does not know this form of a number.", hint="Write it in decimal digits."
+                "the server does not know this form of a number", hint="Write it in decimal digits."
             )
     for body in found:
         returning = body.get("returningClause", {})
         if returning.get("options") or {"old", "new"} & set(_qualifiers(returning)):
-            raise Unsupported("The server does not know RETURNING old or new.", hint="Leave it out.")
+            raise Unsupported("the server does not know RETURNING old or new", hint="Leave it out.")
 
 
 def _qualifiers(tree: object) -> list[str]:

@@ -227,7 +227,7 @@ def refused(
 ) -> PgsealError:
     """The refusal of a construct over a protected column, as an error to raise."""
     return kind(
-        f"{column.rule.label} is encrypted: {what} is not supported over it",
+        f"{column.rule.label} is encrypted: {what} is not supported",
         column=column.rule.label,
         hint=hint,
         position=location,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from struct import Struct, pack, unpack_from
 from typing import Final
 
-from proxy.errors import ERROR_PAGE, PgsealError, ProtocolViolation
+from proxy.errors import ERROR_PAGE, PgsealError, ProtocolViolation, sentence
 from proxy.wire.framing import frame, read_cstring, read_int16
 
 AUTHENTICATION: Final = ord("R")
@@ -120,10 +120,10 @@ def build_error_fields(fields: Sequence[tuple[int, bytes]]) -> bytes:
 def error_response(error: PgsealError, encode: Callable[[str], bytes] = str.encode) -> bytes:
     """The ErrorResponse of one of our errors: the only place where one is made. `encode` gives the client's
     encoding."""
-    hint = error.hint
+    hint = sentence(error.hint) if error.hint else None
     if error.sqlstate.startswith("PS"):
         page = f"See {ERROR_PAGE}#{error.sqlstate.lower()}."
-        hint = f"{hint.rstrip('.')}. {page}" if hint else page
+        hint = f"{hint} {page}" if hint else page
     fields = [("S", error.severity), ("V", error.severity), ("C", error.sqlstate), ("M", _message(error))]
     if hint:
         fields.append(("H", hint))

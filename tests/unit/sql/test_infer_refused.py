@@ -312,6 +312,15 @@ def test_temporary_table_with_a_pinned_name_is_refused() -> None:
     assert refusal.value.sqlstate == "PS006"
 
 
+@pytest.mark.parametrize("sql", ["SELECT ssn FROM staff", "INSERT INTO public.staff (ssn) VALUES ('x')"])
+def test_protected_table_that_is_not_there_is_undefined(sql: str) -> None:
+    """As PostgreSQL says it, and before the server sees it: the table may have been made a moment ago."""
+    with pytest.raises(PgsealError) as refusal:
+        plan(sql, catalogs.env(overlay=Overlay(((("public", "staff"), None),))))
+    assert (refusal.value.sqlstate, bool(refusal.value.hint)) == ("42P01", True)
+    assert refusal.value.message.endswith('staff" does not exist')
+
+
 def test_search_path_before_pg_catalog_offers_no_equality() -> None:
     """An operator of another schema could be meant."""
     with pytest.raises(PgsealError):

@@ -78,6 +78,23 @@ def test_error_response_names_column_and_page() -> None:
     assert told.note("H").startswith("Do else. See ") and told.note("H").endswith("#ps001.")
 
 
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("write it out", "Write it out."),
+        ("Write it out.", "Write it out."),
+        ("pgseal compares only", "pgseal compares only."),
+        ("`pgseal check` says more", "`pgseal check` says more."),
+        ("is the disk full?", "Is the disk full?"),
+        ("SET a = 'b'", "SET a = 'b'."),
+    ],
+)
+def test_hint_of_an_error_response_is_a_sentence(hint: str, shown: str) -> None:
+    """PostgreSQL's style: a hint begins with a capital and ends with a full stop; names stay as they are."""
+    told = decode(BACKEND, b.error_response(ProtocolViolation("m", hint=hint)))
+    assert told.note("H") == shown
+
+
 def test_error_response_has_no_page_for_postgresqls_own_codes() -> None:
     """Nor a hint where there is none; NUL in a text cannot end the message."""
     told = decode(BACKEND, b.error_response(ProtocolViolation("a\0b", severity="FATAL")))

@@ -1,12 +1,8 @@
 """The server half of a session: each reply matched to the request that asked, opened, exchanged or passed.
 
 Replies that need nothing leave as the slice they came in; a run of DataRows of a plain result is skipped over
-without a look at the rows. The order of what the client sees is the order of the queue, always.
-
-When a reply cannot be shown (a cell does not open, a description disagrees with the plan), the client gets one
-ErrorResponse and everything up to its ReadyForQuery is dropped. If the transaction block is still open then,
-a Query the server must fail puts it into the failed state before the client hears that it is ready; if
-something may have been committed meanwhile, the answer is FATAL and both sides close.
+without a look at the rows (`skipping`). The order of what the client sees is the order of the queue, always. What
+follows when a reply cannot be shown is in `failing`. One step takes so many replies, and others have their turn.
 
 One reason to change: what a message of the server means to pgseal.
 """
@@ -14,17 +10,17 @@ One reason to change: what a message of the server means to pgseal.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from proxy.errors import ConnectionFailure, PgsealError
+from proxy.errors import PgsealError
+from proxy.session.failing import EXTENDED, Failing, gone, n_executes
 from proxy.session.inbox import Inbox
-from proxy.session.interface import Close
+from proxy.session.skipping import rows_end
 from proxy.session.state import ENDS_AT_READY, REPLIES, ROW_KINDS, Action, Asked, Entry, Next, Phase, State
 from proxy.wire import backend as b
-from proxy.wire.backend import error_response, notice_response
+from proxy.wire.backend import notice_response
 from proxy.wire.framing import LENGTH
-from proxy.wire.frontend import LARGE_LIMIT, build_query
+from proxy.wire.frontend import LARGE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,19 +29,17 @@ if TYPE_CHECKING:
     from proxy.session.results import Results
 
 IDLE: Final = ord("I")
-IN_BLOCK: Final = ord("T")
-POISON_TEXT: Final = b"pgseal failed this transaction"
-EXTENDED: Final = frozenset(Asked) - ENDS_AT_READY
 STREAM_FROM: Final = 65536
+PLAIN_A_STEP: Final = 2000  # replies that pass without a look
+SEVERAL: Final = 64  # bytes behind a row, which may be a run of rows
+LOOK: Final = 8  # what a reply that is looked at counts for
 # What needs no look when the head of the queue is plain.
 QUIET: Final = frozenset(
     {b.PARSE_COMPLETE, b.BIND_COMPLETE, b.CLOSE_COMPLETE, b.COMMAND_COMPLETE, b.EMPTY_QUERY, b.PORTAL_SUSPENDED,
      b.NO_DATA, b.PARAMETER_DESCRIPTION}
 )  # fmt: skip
 ASYNCHRONOUS: Final = frozenset({b.NOTICE_RESPONSE, b.NOTIFICATION, b.PARAMETER_STATUS})
-RUNS: Final = frozenset({Asked.EXECUTE, Asked.QUERY})
 QUICK: Final = frozenset({b.BIND_COMPLETE, b.ROW_DESCRIPTION, b.COMMAND_COMPLETE})
-PASSED: Final = b""  # by identity: the reply leaves as it is
 UNSEEN: Final = frozenset({b.ROW_DESCRIPTION, b.NO_DATA, b.PARAMETER_DESCRIPTION})  # while dropping
 
 
@@ -62,8 +56,7 @@ class Replies:
         self._out = out
         self._inbox = Inbox()
         self._remain = 0
-        self._is_dropping = False  # an error was shown; the rest up to ReadyForQuery is not
-        self._is_failing_block = False  # the poison Query is under way
+        self._failing = Failing(state, results, out)
         self.server_key = b""
         self._handlers: dict[int, Callable[[bytes, int, int], bytes | None]] = {
             b.PARSE_COMPLETE: self._parse_complete,
@@ -87,7 +80,7 @@ class Replies:
     @property
     def is_at_rest(self) -> bool:
         """No byte of the server is kept, nothing is half done."""
-        return not (len(self._inbox) or self._remain or self._is_dropping or self._is_failing_block)
+        return not (len(self._inbox) or self._remain) and self._failing.is_at_rest
 
     def server_eof(self) -> None:
         """One FATAL where a reply is owed, unless the server said its last word itself, the client has ended the
@@ -98,12 +91,7 @@ class Replies:
             return
         if not state.is_ready or self._out.close is not None:
             return
-        gone = ConnectionFailure(
-            "the server closed the connection; whether the statement took effect is not known",
-            hint="Connect again.",
-            severity="FATAL",
-        )
-        self._out.to_client.append(error_response(gone))
+        self._out.to_client.append(gone())
 
     def run(self) -> None:
         """Consume as many replies as can be."""
@@ -115,115 +103,128 @@ class Replies:
         self._consume(self._inbox.take())
 
     def _consume(self, buffer: bytes) -> None:
-        size = len(buffer)
-        position = run = 0
-        wanted = 0
-        if self._remain:
-            position = min(self._remain, size)
-            self._remain -= position
-            if self._is_dropping:
-                run = position
-        to_client = self._out.to_client
-        queue = self._state.queue
-        length_at = LENGTH.unpack_from
-        while size - position >= 5:
+        size, length_at = len(buffer), LENGTH.unpack_from
+        out, queue, failing = self._out, self._state.queue, self._failing
+        position, run = self._behind_streamed(size) if self._remain else (0, 0)
+        wanted, left = 0, PLAIN_A_STEP
+        while size - position >= 5 and left > 0:
             kind = buffer[position]
             end = position + 1 + length_at(buffer, position + 1)[0]
             if end > size:
-                if kind in ROW_KINDS and end - position > STREAM_FROM and self._is_plain_row():
+                if self._streams(kind, end - position):
                     self._remain = end - size
-                    position = size
-                    if self._is_dropping:
-                        run = size
-                elif end - position > LARGE_LIMIT:
-                    raise Desynchronised
+                    position, run = size, size if failing.is_dropping else run
                 else:
                     wanted = end - position
                 break
             if kind in ROW_KINDS:
                 if self._is_plain_row():
-                    position = end
-                    if self._is_dropping:
-                        run = end
+                    is_run = size - end > SEVERAL and buffer[end] == kind
+                    position = rows_end(buffer, position, end) if is_run else end
+                    if failing.is_dropping:
+                        run = position
                     continue
-                if run < position:
-                    to_client.append(buffer[run:position])
-                position, error = self._results.rows(buffer, position, self._head(), self._out)
-                run = position
-                if error is not None:
-                    to_client.append(self._fail(error))
-                    if self._out.close is not None:
-                        break
-                elif self._out.has_more or self._out.needs:
+                left -= LOOK
+                position = run = self._open_rows(buffer, run, position)
+                if out.has_more or out.needs or out.close is not None:
                     break
                 continue
-            if queue and (head := queue[0]).is_plain and not self._is_dropping:
+            if queue and (head := queue[0]).is_plain and not failing.is_dropping:
                 what = REPLIES[head.asked].get(kind)
-                if (
-                    kind in QUIET
-                    or (kind == b.ROW_DESCRIPTION and self._results.has_passed(buffer[position:end]))
-                    or (
-                        kind == b.READY_FOR_QUERY
-                        and what is not None
-                        and self._ends_quietly(buffer[position + 5])
-                    )
-                ):
+                if kind in QUIET or self._is_quiet(kind, what, buffer, position, end):
                     if what is None:
                         raise Desynchronised
                     if what is Next.POP:
                         queue.popleft()
                     position = end
+                    left -= 1
                     continue
-            elif queue and kind in QUICK and not self._is_dropping:
-                shown = self._quick(kind, queue[0], buffer[position:end])
-                if shown is PASSED:
-                    position = end
-                    continue
-                if shown is not None:
-                    if run < position:
-                        to_client.append(buffer[run:position])
-                    to_client.append(shown)
-                    position = run = end
-                    continue
-            replaced = self._reply(kind, buffer, position, end)
+            left -= LOOK
+            replaced = self._look(kind, buffer, position, end)
             if replaced is None:
                 position = end
                 continue
-            if run < position:
-                to_client.append(buffer[run:position])
-            if self._out.needs:  # the reply waits, whole, for what is needed
-                run = position
+            position = run = self._replace(buffer, run, position, end, replaced)
+            if out.needs or out.close is not None or self._state.phase is Phase.RAW:  # a FATAL is the last word
                 break
-            if replaced:
-                to_client.append(replaced)
-            position = run = end
-            if self._state.phase is Phase.RAW or self._out.close is not None:  # a FATAL is the last word
-                break
-        if run < position:
-            to_client.append(buffer if run == 0 and position == size else buffer[run:position])
-        self._inbox.keep(buffer[position:], wanted)
-        if self._state.phase is Phase.RAW and position < size:
-            to_client.append(self._inbox.take())
+        out.has_more |= left <= 0 and position < size
+        self._leave(buffer, run, position, wanted)
 
-    def _quick(self, kind: int, head: Entry, message: bytes) -> bytes | None:
-        """The usual replies to a planned statement, taken in one go: PASSED, what is shown instead, or None where
-        it must be looked at in full."""
-        if head.action is not Action.FORWARD:
-            return None
-        if kind == b.BIND_COMPLETE and head.asked is Asked.BIND:
-            self._state.queue.popleft()
-            return PASSED
-        if kind == b.ROW_DESCRIPTION and head.asked is Asked.DESCRIBE_PORTAL and head.statement is not None:
-            shown = self._results.shown(head.statement, message)
-            if shown is not None:
-                self._state.queue.popleft()
-            return shown
-        execution = head.execution
-        if kind == b.COMMAND_COMPLETE and execution is not None and execution.is_simple:
-            self._state.queue.popleft()
-            self._results.ended(execution)
-            return PASSED
-        return None
+    def _leave(self, buffer: bytes, run: int, end: int, wanted: int) -> None:
+        """The end of a step: replies that pass leave, and what is behind them is kept, but for a raw stream."""
+        to_client = self._out.to_client
+        if run < end:
+            to_client.append(buffer if run == 0 and end == len(buffer) else buffer[run:end])
+        if self._state.phase is not Phase.RAW:
+            self._inbox.keep(buffer[end:], wanted)
+        elif end < len(buffer):
+            to_client.append(buffer[end:])
+
+    def _behind_streamed(self, size: int) -> tuple[int, int]:
+        """More of a row whose first bytes have left: how far it goes, and from where on the buffer leaves."""
+        position = min(self._remain, size)
+        self._remain -= position
+        return position, position if self._failing.is_dropping else 0
+
+    def _streams(self, kind: int, size: int) -> bool:
+        """A message of this size that is not whole yet, but passes: its first bytes may leave."""
+        does = kind in ROW_KINDS and size > STREAM_FROM and self._is_plain_row()
+        if size > LARGE_LIMIT and not does:
+            raise Desynchronised
+        return does
+
+    def _open_rows(self, buffer: bytes, run: int, position: int) -> int:
+        """Rows from `position` on, opened; the offset behind them. What is before them leaves first."""
+        out = self._out
+        if run < position:
+            out.to_client.append(buffer[run:position])
+        position, error = self._results.rows(buffer, position, self._head(), out)
+        if error is not None:
+            out.to_client.append(self._failing.fail(error))
+        return position
+
+    def _replace(self, buffer: bytes, run: int, start: int, end: int, replaced: bytes) -> int:
+        """The message leaves as something else, or waits, whole, for what is needed: the offset to go on at."""
+        out = self._out
+        if run < start:
+            out.to_client.append(buffer[run:start])
+        if out.needs:
+            return start
+        if replaced:
+            out.to_client.append(replaced)
+        return end
+
+    def _is_quiet(self, kind: int, what: Next | None, buffer: bytes, start: int, end: int) -> bool:
+        """This reply to a plain head needs no look, or has had it."""
+        if kind == b.ROW_DESCRIPTION:
+            return self._results.has_passed(buffer[start:end])
+        return kind == b.READY_FOR_QUERY and what is not None and self._ends_quietly(buffer[start + 5])
+
+    def _look(self, kind: int, buffer: bytes, start: int, end: int) -> bytes | None:
+        """None: pass the bytes. Else what to write in their place (b"": nothing). The usual replies to a planned
+        statement are taken in one go."""
+        queue = self._state.queue
+        if (
+            kind in QUICK
+            and queue
+            and (head := queue[0]).action is Action.FORWARD
+            and not self._failing.is_dropping
+        ):
+            asked = head.asked
+            if kind == b.BIND_COMPLETE and asked is Asked.BIND:
+                queue.popleft()
+                return None
+            if kind == b.ROW_DESCRIPTION and asked is Asked.DESCRIBE_PORTAL and head.statement is not None:
+                shown = self._results.shown(head.statement, buffer[start:end])
+                if shown is not None:
+                    queue.popleft()
+                    return shown
+            execution = head.execution
+            if kind == b.COMMAND_COMPLETE and execution is not None and execution.is_simple:
+                queue.popleft()
+                self._results.ended(execution)
+                return None
+        return self._reply(kind, buffer, start, end)
 
     # --- the head of the queue -----------------------------------------------------------------------
 
@@ -235,7 +236,7 @@ class Replies:
 
     def _is_plain_row(self) -> bool:
         """Rows of the head need no look (or are dropped)."""
-        if self._is_dropping:
+        if self._failing.is_dropping:
             return True
         head = self._head()
         if b.DATA_ROW not in REPLIES[head.asked] or head.action is Action.SUBSTITUTE:
@@ -243,7 +244,6 @@ class Replies:
         return self._results.is_plain(head)
 
     def _reply(self, kind: int, buffer: bytes, start: int, end: int) -> bytes | None:
-        """None: pass the bytes. Else what to write in their place (b"": nothing)."""
         queue = self._state.queue
         if queue and queue[0].is_maybe and kind not in ASYNCHRONOUS:
             self._settle_maybe(kind)
@@ -252,11 +252,11 @@ class Replies:
             if kind == b.PARAMETER_STATUS:
                 self._results.report(buffer[start + 5 : end])
             return None if kind in ASYNCHRONOUS else self._match(kind)
-        if self._is_dropping and kind in UNSEEN:
+        if self._failing.is_dropping and kind in UNSEEN:
             self._advance(kind)
             return b""
         replaced = handler(buffer, start, end)
-        return b"" if self._is_dropping and replaced is None else replaced
+        return b"" if self._failing.is_dropping and replaced is None else replaced
 
     def _settle_maybe(self, kind: int) -> None:
         """A Sync read in copy mode was ignored; one read behind the failure of the copy gets its own Z. Only what
@@ -287,7 +287,7 @@ class Replies:
     def _match(self, kind: int) -> bytes | None:
         """A reply without content of interest: 1, 2, 3, c, H, R, v, V."""
         head = self._advance(kind)
-        if self._is_dropping:
+        if self._failing.is_dropping:
             return b""
         return b"" if head.action is Action.SKIP else None
 
@@ -323,7 +323,7 @@ class Replies:
             replaced = self._results.description(head, buffer[start:end], self._out)
         except PgsealError as error:
             self._advance(b.ROW_DESCRIPTION)
-            return self._fail(error)
+            return self._failing.fail(error)
         if self._out.needs:
             return b""
         self._advance(b.ROW_DESCRIPTION)
@@ -337,7 +337,7 @@ class Replies:
             self._results.no_data(head)
         except PgsealError as error:
             self._advance(b.NO_DATA)
-            return self._fail(error)
+            return self._failing.fail(error)
         self._advance(b.NO_DATA)
         return b"" if head.action is Action.SKIP else None
 
@@ -363,7 +363,7 @@ class Replies:
         head = self._advance(b.COPY_IN)
         if head.awaits_copy:
             head.awaits_copy = False
-        if self._is_dropping:
+        if self._failing.is_dropping:
             raise Desynchronised  # the client knows nothing of it, and the server waits for its data
         self._state.phase = Phase.COPY_IN
         return None
@@ -390,7 +390,7 @@ class Replies:
         return shown
 
     def _shown_error(self, head: Entry, message: bytes) -> bytes | None:
-        if self._is_dropping or self._is_failing_block:
+        if self._failing.is_dropping or self._failing.is_failing_block:
             return b""
         if head.action is Action.SUBSTITUTE:
             return head.error
@@ -418,17 +418,17 @@ class Replies:
         state = self._state
         if state.has_failed or state.has_run_ddl or state.phase is Phase.COPY_IN:
             return False
-        if self._is_failing_block or self._results.is_dirty:
+        if self._failing.is_failing_block or self._results.is_dirty:
             return False
         state.status = status
         state.n_ready += 1
         if status == IDLE and state.portals:
             state.end_portals()
-        state.n_executes = _n_executes(state, 1) if len(state.queue) > 1 else 0  # the head is still there
+        state.n_executes = n_executes(state, 1) if len(state.queue) > 1 else 0  # the head is still there
         return True
 
     def _ready(self, buffer: bytes, start: int, end: int) -> bytes | None:
-        state = self._state
+        state, failing = self._state, self._failing
         queue = state.queue
         status = buffer[start + 5]
         while queue and queue[0].asked not in ENDS_AT_READY:
@@ -436,66 +436,15 @@ class Replies:
         head = self._advance(b.READY_FOR_QUERY)
         state.status = status
         state.is_ready = True
-        if not head.is_maybe and not self._is_failing_block and head.action is not Action.SKIP:
+        if not head.is_maybe and not failing.is_failing_block and head.action is not Action.SKIP:
             state.n_ready += 0 if head.is_internal_ready else 1
         if status == IDLE and state.portals:
             state.end_portals()
-        state.n_executes = _n_executes(state)
+        state.n_executes = n_executes(state)
         if state.phase is Phase.COPY_IN:
             state.phase = Phase.NORMAL
         if not head.is_plain or state.has_failed or state.has_run_ddl or self._results.is_dirty:
             self._results.ready(head, status)
-        if self._is_failing_block:
-            self._is_failing_block = False
-            return None
-        if not self._is_dropping:
+        if failing.is_at_rest:
             return b"" if head.is_internal_ready else None
-        self._is_dropping = False
-        if status != IN_BLOCK:
-            return buffer[start:end]
-        if queue:  # what the client sent behind it has run in the block that should have failed
-            self._out.close = Close.GRACEFUL
-            self._is_dropping = True
-            return error_response(
-                ConnectionFailure("a result could not be shown in a pipeline", severity="FATAL")
-            )
-        self._is_failing_block = True
-        self._out.to_server.append(build_query(POISON_TEXT))
-        queue.appendleft(Entry(Asked.QUERY))
-        return b""
-
-    # --- when a reply cannot be shown ----------------------------------------------------------------
-
-    def _fail(self, error: PgsealError) -> bytes:
-        state = self._state
-        head = state.queue[0] if state.queue else None
-        if head is not None:
-            self._results.unshown(head, error)
-        if self._may_have_committed(head):
-            closing = ConnectionFailure(
-                f"{error.sqlstate} {error.message}; the statement may have been committed",
-                column=error.column,
-                hint=error.hint,
-                severity="FATAL",
-            )
-            self._out.close = Close.GRACEFUL
-            self._is_dropping = True
-            return error_response(closing)
-        self._is_dropping = True
-        if head is not None and head.asked in EXTENDED:
-            state.is_skipping = not any(e.asked is Asked.SYNC for e in state.queue)
-        return error_response(error)
-
-    def _may_have_committed(self, head: Entry | None) -> bool:
-        """Outside a block, anything but one read may stand although the client is told of an error."""
-        state = self._state
-        if state.status == IN_BLOCK:
-            return False
-        if head is not None and self._results.is_write(head):
-            return True
-        return state.n_executes > 1
-
-
-def _n_executes(state: State, start: int = 0) -> int:
-    """Executes and Queries the server has not answered, from this place of the queue on."""
-    return sum(1 for entry in islice(state.queue, start, None) if entry.asked in RUNS)
+        return failing.ready(buffer[start:end], status)

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 STREAM_FROM: Final = 16384  # a message that passes is sent on in pieces from this size
 
+# A step ends once its messages have cost so much, so that others have their turn: a text is parsed and planned,
+# and the data of a copy are hardly looked at.
+COST_A_STEP: Final = 10_000
+TEXT_COST, COST, COPY_COST = 500, 25, 2
+
 # What drivers send behind a Bind of the unnamed portal, whole.
 TAILS: Final = {
     f.build_execute(b"") + f.SYNC_MESSAGE: (EXECUTE, SYNC),
@@ -50,19 +55,19 @@ class Requests:
         extended = Extended(state, planning, self._sender)
         simple = Simple(state, planning, self._sender)
         self.is_held = False
-        self._handlers: dict[int, Callable[[bytes, int, int], Done]] = {
-            f.PARSE: extended.parse,
-            f.BIND: extended.bind,
-            f.DESCRIBE: extended.describe,
-            f.EXECUTE: extended.execute,
-            f.CLOSE: extended.close,
-            f.SYNC: extended.sync,
-            f.FLUSH: extended.flush,
-            f.QUERY: simple.query,
-            f.FUNCTION_CALL: simple.function_call,
-            f.COPY_DATA: simple.copy_data,
-            f.COPY_DONE: simple.copy_end,
-            f.COPY_FAIL: simple.copy_end,
+        self._handlers: dict[int, tuple[Callable[[bytes, int, int], Done], int]] = {
+            f.PARSE: (extended.parse, TEXT_COST),
+            f.BIND: (extended.bind, COST),
+            f.DESCRIBE: (extended.describe, COST),
+            f.EXECUTE: (extended.execute, COST),
+            f.CLOSE: (extended.close, COST),
+            f.SYNC: (extended.sync, COST),
+            f.FLUSH: (extended.flush, COST),
+            f.QUERY: (simple.query, TEXT_COST),
+            f.FUNCTION_CALL: (simple.function_call, COST),
+            f.COPY_DATA: (simple.copy_data, COPY_COST),
+            f.COPY_DONE: (simple.copy_end, COST),
+            f.COPY_FAIL: (simple.copy_end, COST),
         }  # Terminate has none: its header leaves, and nothing behind it means anything
 
     def push(self, chunk: bytes) -> None:
@@ -93,19 +98,17 @@ class Requests:
 
     def _consume(self, buffer: bytes) -> None:
         size = len(buffer)
-        position = run = 0
-        if self._remain:
-            position = min(self._remain, size)
-            self._remain -= position
+        position, run = min(self._remain, size), 0
+        self._remain -= position
         handlers, sender = self._handlers, self._sender
         to_server = self._out.to_server
         length_at = LENGTH.unpack_from
-        wanted = 0
-        while size - position >= 5:
+        wanted, left = 0, COST_A_STEP
+        while size - position >= 5 and left > 0:
             length = length_at(buffer, position + 1)[0]
-            handler = handlers.get(buffer[position])
+            known = handlers.get(buffer[position])
             if (
-                handler is None
+                known is None
                 or length < 4
                 or (length > f.SMALL_LIMIT and not self._is_legal_length(buffer[position], length))
             ):
@@ -119,10 +122,12 @@ class Requests:
                 else:
                     wanted = end - position
                 break
+            handler, cost = known
             done = handler(buffer, position, end)
             if done is HOLD:
                 self.is_held = True
                 break
+            left -= cost
             sender.has_flushed = False
             sender.job = None
             if done is FORWARD:
@@ -135,12 +140,19 @@ class Requests:
                 to_server.extend(sender.pending)
                 sender.pending.clear()
                 position = run = end
-        if run < position:
-            to_server.append(buffer if run == 0 and position == size else buffer[run:position])
-        if sender.pending:  # what a held message wants sent meanwhile
-            to_server.extend(sender.pending)
-            sender.pending.clear()
+        if left <= 0 and position < size:
+            self._out.has_more = True
+        self._leave(buffer, run, position)
         self._inbox.keep(buffer[position:], wanted)
+
+    def _leave(self, buffer: bytes, run: int, end: int) -> None:
+        """The end of a step: messages that pass leave, then what a held message wants sent meanwhile."""
+        to_server, pending = self._out.to_server, self._sender.pending
+        if run < end:
+            to_server.append(buffer if run == 0 and end == len(buffer) else buffer[run:end])
+        if pending:
+            to_server.extend(pending)
+            pending.clear()
 
     def _is_plain_batch(self, tail: bytes) -> bool:
         """Behind a Bind that passes comes nothing but its Describe, Execute and Sync: queued at once."""

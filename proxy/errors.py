@@ -34,6 +34,7 @@ class PgsealError(Exception):
         self.hint = hint
         self.position = position  # byte offset in the statement's UTF-8 text, from 0
         self.character: int | None = None  # the same as the client is told: characters, from 1
+        self.context: str | None = None  # where in the data of a COPY, in PostgreSQL's words, without a value
         self.severity: Severity = severity
 
 
@@ -148,6 +149,12 @@ class UndefinedTable(SchemaMismatch):
     """A protected table that is not there, as PostgreSQL itself would say it."""
 
     sqlstate = "42P01"
+
+
+class BadCopyFormat(DataError):
+    """The data of a COPY are not in the format that its options say."""
+
+    sqlstate = "22P04"
 
 
 class DatatypeMismatch(PgsealError):

@@ -129,6 +129,8 @@ def error_response(error: PgsealError, encode: Callable[[str], bytes] = str.enco
         fields.append(("H", hint))
     if error.character is not None:
         fields.append(("P", str(error.character)))
+    if error.context is not None:
+        fields.append(("W", error.context))
     encoded = [(ord(code), encode(text).replace(b"\0", b"?")) for code, text in fields]
     return build_error_fields(encoded)
 

@@ -35,6 +35,7 @@ def rows_end(buffer: bytes, start: int, end: int) -> int:
         if step >= HEAD.size and buffer.startswith(head, end):
             n_alike = _n_alike(buffer, end, head, step, min(n, (size - end) // step))
             end += n_alike * step
+            start = end - step
             if n_alike == n:
                 n, walk = min(n * GROWTH, MOST), WALK_LEAST
                 continue

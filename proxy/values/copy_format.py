@@ -28,7 +28,7 @@ class Header(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How rows are written. `null` and `default` (what stands for the column's default, None: nothing does) are in
+    """How rows are written. `null` and `default` (stands for the column's default; None: nothing does) are in
     the encoding of the data. `has_end_marker`: a line of backslash and dot ends the data."""
 
     format: Format = Format.TEXT

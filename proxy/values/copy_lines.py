@@ -1,8 +1,8 @@
 """Lines of COPY data in text and CSV, found in a stream that may be cut anywhere.
 
-A line is what the server takes for one: an escaped newline (text) or a quoted one (CSV) does not end it, all lines
-end as the first did, and anything else is the server's own error. What has been looked at is not looked at again,
-so a long row in small pieces costs no more than in one.
+A line is what the server takes for one: an escaped newline (text) or a quoted one (CSV) does not end it, all
+lines end as the first did, and anything else is the server's own error. What has been looked at is not looked at
+again, so a long row in small pieces costs no more than in one.
 
 Source: PostgreSQL manual, "COPY", "File Formats". One reason to change: where a row of the two formats ends.
 """
@@ -24,8 +24,8 @@ END_MARKER: Final = b"\\."
 
 
 def csv_quoted(dialect: Dialect) -> bytes:
-    """The pattern of what may stand between two quotes, for where lines and fields end. (A doubled quote is the end
-    of one quoted part and the beginning of the next.)"""
+    """The pattern of what may stand between two quotes, for where lines and fields end. (A doubled quote is the
+    end of one quoted part and the beginning of the next.)"""
     quote, escape = re.escape(dialect.quote), re.escape(dialect.escape)
     if dialect.quote == dialect.escape:
         return b"[^" + quote + b"]*+"
@@ -97,7 +97,7 @@ class Lines:
             if self._scan == size:
                 return None
             byte = buffer[self._scan]
-            if byte == LF or byte == CR:
+            if byte in (LF, CR):
                 return self._scan
             if not self._is_csv:
                 return None  # a backslash whose object is still to come

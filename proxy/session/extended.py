@@ -42,6 +42,7 @@ class Extended:
         self._planning = planning
         self._sender = sender
         self._counters = planning.runtime.counters
+        self._parse: f.Parse | None = None  # whose job is under way
 
     def parse(self, buffer: bytes, start: int, end: int) -> Done:
         state = self._state
@@ -49,11 +50,13 @@ class Extended:
             return REPLACED
         if state.n_pending_effects:
             return self._sender.wait()
-        try:
-            message = f.parse_parse(buffer[start + 5 : end])
-        except ProtocolViolation:  # the server says so in its own words
-            state.queue.append(Entry(Asked.PARSE))
-            return FORWARD
+        message, self._parse = self._parse, None
+        if message is None or self._sender.job is None:
+            try:
+                message = f.parse_parse(buffer[start + 5 : end])
+            except ProtocolViolation:  # the server says so in its own words
+                state.queue.append(Entry(Asked.PARSE))
+                return FORWARD
         if message.name.startswith(PRIVATE_PREFIX):
             return self._sender.reject_extended(_reserved())
         if message.name and state.is_taken(message.name):
@@ -64,7 +67,10 @@ class Extended:
             if not message.name:
                 self._sender.put(f.build_close_statement(b""), Entry(Asked.CLOSE, Action.SKIP))
             return self._sender.reject_extended(error)
-        return HOLD if statement is None else self._register(statement)
+        if statement is None:
+            self._parse = message
+            return HOLD
+        return self._register(statement)
 
     def _register(self, statement: Statement) -> Done:
         state = self._state

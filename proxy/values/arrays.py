@@ -99,6 +99,13 @@ def _malformed() -> InvalidTextRepresentation:
 
 def split_binary(raw: bytes) -> tuple[int, Elements]:
     """An array in binary form -> (element OID, elements); 22P03 and 08P01 as the server's."""
+    oid, _, elements = each_in_binary(raw)
+    return oid, tuple(elements)
+
+
+def each_in_binary(raw: bytes) -> tuple[int, int, Iterator[bytes | None]]:
+    """The same, with the number of elements, which come one by one: what is malformed among them is found when
+    it is come to."""
     if len(raw) < HEADER.size:
         raise ProtocolViolation("insufficient data left in message")
     n_dimensions, flags, oid = HEADER.unpack_from(raw)
@@ -112,18 +119,17 @@ def split_binary(raw: bytes) -> tuple[int, Elements]:
         raise Unsupported("arrays of more than one dimension")
     if n_dimensions == 0:
         _expect_end(raw, HEADER.size)
-        return oid, ()
-    return oid, _elements(raw)
-
-
-def _elements(raw: bytes) -> Elements:
+        return oid, 0, iter(())
     at = HEADER.size + DIMENSION.size
     if len(raw) < at:
         raise ProtocolViolation("insufficient data left in message")
     count, _ = DIMENSION.unpack_from(raw, HEADER.size)
     if count < 0 or count * LENGTH.size > len(raw) - at:
         raise ProtocolViolation("insufficient data left in message")
-    elements: list[bytes | None] = []
+    return oid, count, _elements(raw, at, count)
+
+
+def _elements(raw: bytes, at: int, count: int) -> Iterator[bytes | None]:
     for _ in range(count):
         if len(raw) - at < LENGTH.size:
             raise ProtocolViolation("insufficient data left in message")
@@ -131,10 +137,9 @@ def _elements(raw: bytes) -> Elements:
         at += LENGTH.size
         if size < -1 or size > len(raw) - at:
             raise InvalidBinaryRepresentation("insufficient data left in message")
-        elements.append(None if size < 0 else raw[at : at + size])
+        yield None if size < 0 else raw[at : at + size]
         at += max(size, 0)
     _expect_end(raw, at)
-    return tuple(elements)
 
 
 def _expect_end(raw: bytes, at: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from proxy.errors import CannotCoerce, InvalidBinaryRepresentation, ProgramLimitExceeded, Unsupported
-from proxy.values.arrays import each_in_text, split_binary
+from proxy.values.arrays import each_in_binary, each_in_text
 from proxy.values.base import LogicalType, Settings, in_utf8
 from proxy.values.casts import Context, cast, context_of, with_length
 from proxy.values.coerce import (
@@ -266,8 +266,8 @@ def _array_parameter(index: int, inputs: Inputs) -> Iterator[Value | None] | Non
     type_ = None if is_unknown(oid) else _element_type(oid)
     if not inputs.is_binary(index):
         return _split(raw, type_, inputs.settings)
-    element_oid, items = split_binary(raw)
-    if items and type_ is not None and source_type(element_oid).name != type_.name:
+    element_oid, n_items, items = each_in_binary(raw)
+    if n_items and type_ is not None and source_type(element_oid).name != type_.name:
         raise InvalidBinaryRepresentation("wrong element type")
     return _bounded(_binary_element(item, element_oid, inputs.settings) for item in items)
 

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from proxy.errors import PgsealError
-from proxy.values.arrays import build_binary, build_text, split_binary, split_text
+from proxy.values.arrays import build_binary, build_text, each_in_binary, split_binary, split_text
 from proxy.values.base import Settings
 
 TEXTS: list[tuple[bytes, tuple[bytes | None, ...]]] = [
@@ -96,3 +96,13 @@ def test_split_binary_malformed_has_a_code(raw: bytes, sqlstate: str) -> None:
     with pytest.raises(PgsealError) as caught:
         split_binary(raw)
     assert caught.value.sqlstate == sqlstate
+
+
+def test_each_in_binary_malformed_element_gives_those_before_it() -> None:
+    """Elements are read one by one: the count is known at once, the error comes in its place."""
+    raw = build_binary((b"a", None, b"b"), 25)[:-1]
+    oid, n_elements, found = each_in_binary(raw)
+    assert (oid, n_elements) == (25, 3)
+    assert (next(found), next(found)) == (b"a", None)
+    with pytest.raises(PgsealError, match="insufficient data"):
+        next(found)

@@ -1,4 +1,4 @@
-"""Monstrous statements: refused or planned, no crash, and another connection is not kept waiting.
+"""Monstrous statements and pipelines: refused or planned, no crash, and another connection is not kept waiting.
 
 A process pings through the proxy all the while; how much longer its longest wait is than alone is printed. What
 is asserted is that the pings do not wait for the statement: figures depend on how busy the machine is.
@@ -16,9 +16,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.conftest import Database
 from tests.integration.failing import running
+from tests.playbook import bind, execute, parse, sync
+from tests.wire_client import Endpoint, WireClient
 
 RULES = """
 version: 1
@@ -146,22 +149,80 @@ MONSTERS = (
 REFUSALS = ("PS001", "54000", "54001", "42601", "08P01", "42P01")
 
 
+def pipelined_executes() -> list[bytes]:
+    """Of a planned statement, all in one batch."""
+    made = parse("SELECT ssn FROM people WHERE id = $1", name="r") + sync()
+    return [made, (bind("1", statement="r") + execute()) * 10_000 + sync()]
+
+
+def pipelined_batches() -> list[bytes]:
+    """Of a plain statement, each with its own Sync."""
+    made = parse("SELECT $1::int", name="r") + sync()
+    return [made, (bind("1", statement="r") + execute() + sync()) * 10_000]
+
+
+def pipelined_parses() -> list[bytes]:
+    """Of statements that all differ."""
+    made = (parse(f"SELECT ssn AS s{n} FROM people WHERE id = {n}", name=f"p{n}") for n in range(2000))
+    return [b"".join(made) + sync()]
+
+
+PIPELINES = (pipelined_executes, pipelined_batches, pipelined_parses)
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("monster", MONSTERS, ids=lambda made: made.__name__)
 def test_monstrous_statement_keeps_nobody_waiting(served: tuple[str, Path], monster: Monster, capsys) -> None:  # type: ignore[no-untyped-def]
     """Refused or planned; the worker lives; pings do not wait for it in the best of three: noise only adds."""
-    dsn, log = served
     text, values = monster()
+
+    def say(dsn: str) -> str:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            try:
+                connection.execute(text.encode(), values or None)
+            except psycopg.Error as error:
+                assert error.sqlstate in REFUSALS
+                return error.sqlstate
+        return "planned"
+
+    _keeps_nobody_waiting(served, monster.__name__, say, capsys)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("monster", PIPELINES, ids=lambda made: made.__name__)
+def test_monstrous_pipeline_keeps_nobody_waiting(
+    served: tuple[str, Path], monster: Callable[[], list[bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answered without an error; pings do not wait for thousands of messages that come in one go."""
+    chunks = monster()
+
+    def say(dsn: str) -> str:
+        place = conninfo_to_dict(dsn)
+        endpoint = Endpoint(int(str(place["port"])), str(place["dbname"]), str(place["user"]), str(place["host"]))
+        with WireClient.connect(endpoint) as client:
+            for chunk in chunks:
+                client.send(chunk)
+                for _ in range(chunk.count(sync())):
+                    names = {message.name for message in client.read_until_ready()}
+                    assert "ErrorResponse" not in names
+        return "answered"
+
+    _keeps_nobody_waiting(served, monster.__name__, say, capsys)
+
+
+def _keeps_nobody_waiting(
+    served: tuple[str, Path], name: str, say: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dsn, log = served
     with pinging(dsn) as alone:
         time.sleep(0.5)
     is_stalled = True
     for _ in range(3):
-        outcome, longest_s, took_s = survived(dsn, text, values)
-        assert outcome in REFUSALS or outcome == "planned"
+        outcome, longest_s, took_s = survived(dsn, say)
         delay_s = longest_s - alone.longest_s
         is_stalled = is_stalled and _is_stall(delay_s, took_s)
         with capsys.disabled():
-            print(f"\n{monster.__name__}: {outcome} in {took_s:.2f} s, pings delayed {delay_s * 1000:.0f} ms")
+            print(f"\n{name}: {outcome} in {took_s:.2f} s, pings delayed {delay_s * 1000:.0f} ms")
         if not is_stalled:
             break
     assert not is_stalled
@@ -173,15 +234,13 @@ def _is_stall(delay_s: float, took_s: float) -> bool:
     return delay_s >= STALL_S or (took_s >= LONG_S and delay_s >= took_s * LARGEST_PART)
 
 
-def survived(dsn: str, text: str, values: list[object]) -> tuple[str, float, float]:
+def survived(dsn: str, say: Callable[[str], str]) -> tuple[str, float, float]:
     """Outcome, the longest ping meanwhile, and how long it took."""
-    with pinging(dsn) as pings, psycopg.connect(dsn, autocommit=True) as connection:
+    with pinging(dsn) as pings:
         start = time.perf_counter()
-        try:
-            connection.execute(text.encode(), values or None)
-            outcome = "planned"
-        except psycopg.Error as error:
-            outcome = str(error.sqlstate)
+        outcome = say(dsn)
         took_s = time.perf_counter() - start
-        assert connection.execute("SELECT ssn FROM people WHERE id = 1 AND ssn = 'x'").fetchall() == [("x",)]
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            found = connection.execute("SELECT ssn FROM people WHERE id = 1 AND ssn = 'x'").fetchall()
+    assert found == [("x",)]
     return outcome, pings.longest_s, took_s

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import PgsealError
 from proxy.rules import RoleRule
 from proxy.sql.catalog import Relation, SealedColumn, Snapshot
 from proxy.values.constants import Expr
+
+if TYPE_CHECKING:
+    from proxy.sql.copy_plan import CopyPlan
 
 # --- what planning is asked with -------------------------------------------------------------------
 
@@ -201,6 +204,7 @@ class StatementPlan:
     is_dml: bool = False
     notices: tuple[str, ...] = ()
     hides_detail: bool = False  # server's DETAIL/CONTEXT/HINT must be dropped (touches protected tables)
+    copy: CopyPlan | None = None  # COPY whose rows hold cells
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ One reason to change: what planning one text has to gather.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.errors import ProgramLimitExceeded
-from proxy.sql.lexer import LITERALS, Tokens
+from proxy.sql.lexer import LITERALS, Kind, Tokens
 from proxy.sql.plan import Env, Slot
 from proxy.values.constants import Call, Expr, Lifted
 
@@ -36,6 +36,14 @@ class Draft:
     partners: dict[int, int] | None = None  # of each bracket the other, once one was asked for
     plain_params: set[int] = field(default_factory=set)  # 0-based; written in the text outside every edit
     is_single: bool = False  # a value of the text itself is part of the plan, which serves no other text
+    span: tuple[int, int] | None = None  # the tokens whose parameters count (end exclusive); None: all
+
+    def parameters(self) -> Iterator[tuple[int, int]]:
+        """The ordinal and the 0-based number of each parameter written in the statement."""
+        kinds = self.tokens.kinds
+        for ordinal in range(*(self.span or (0, len(kinds)))):
+            if kinds[ordinal] == Kind.PARAM:
+                yield ordinal, int(self.token_text(ordinal)[1:]) - 1
 
     def constant(self, location: int) -> Expr | None:
         """The lifted constant written at `location`, under its sign. None: not a lifted literal."""

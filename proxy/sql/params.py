@@ -11,7 +11,6 @@ from typing import Final
 from proxy.errors import ProgramLimitExceeded, Unsupported
 from proxy.rules import Storage
 from proxy.sql.draft import Draft
-from proxy.sql.lexer import Kind as Token
 from proxy.sql.literals import param_type, params_of
 from proxy.sql.plan import ClientParam, ServerParam, Slot, Use
 from proxy.values import registry
@@ -24,7 +23,7 @@ _STRINGS: Final = frozenset({25, 1043})  # the first use decides, as in PostgreS
 
 def finish_params(draft: Draft) -> tuple[tuple[ServerParam, ...], tuple[ClientParam, ...]]:
     """Server and client parameters of the one statement of a Parse, from the draft's slots."""
-    n_client = max([len(draft.param_oids), *(n + 1 for n in _mentioned(draft))])
+    n_client = max([len(draft.param_oids), *(number + 1 for _, number in draft.parameters())])
     types = _sealed_types(draft)
     server: list[ServerParam | None] = [_kept(draft, n, types) for n in range(n_client)]
     waiting = list(range(len(draft.slots)))
@@ -42,11 +41,6 @@ def finish_params(draft: Draft) -> tuple[tuple[ServerParam, ...], tuple[ClientPa
         )
     client = tuple(ClientParam(types[n]) if n in types else ClientParam(server=n) for n in range(n_client))
     return tuple(param for param in server if param is not None), client
-
-
-def _mentioned(draft: Draft) -> set[int]:
-    kinds = draft.tokens.kinds
-    return {int(draft.token_text(i)[1:]) - 1 for i, kind in enumerate(kinds) if kind == Token.PARAM}
 
 
 def _kept(draft: Draft, index: int, types: dict[int, int]) -> ServerParam | None:

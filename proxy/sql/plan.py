@@ -150,10 +150,11 @@ class EffectKind(Enum):
     SET_SESSION_AUTHORIZATION = "set_session_authorization"
     DISCARD_ALL = "discard_all"
     DISCARD_TEMP = "discard_temp"
-    PREPARE = "prepare"  # name (over unprotected relations only: with protected ones it is refused by name)
+    PREPARE = "prepare"  # name; what is prepared is in the plan, where it is over something protected
     DEALLOCATE = "deallocate"  # name, or "" for all
     EXECUTE = "execute"  # name: SQL EXECUTE; refused by the session if its own planned statement has that name
     FETCH = "fetch"  # name: FETCH; refused by the session if a planned portal has that name
+    DECLARE = "declare"  # name: a cursor over something protected; what its rows are is in the plan
     CLOSE = "close"  # name, or "" for all: SQL CLOSE of a cursor, which may be a portal of the protocol
     DDL = "ddl"  # the catalog may have changed
     OVERLAY = "overlay"  # the relation this DDL makes, changes or drops
@@ -173,6 +174,7 @@ class Effect:
     name_value: Expr | None = None  # set_config() of a parameter: `name` is known at Bind
     local_value: Expr | None = None  # and so is `is_local`
     relation: tuple[tuple[str, str], Relation | None] | None = None
+    is_held: bool = False  # DECLARE .. WITH HOLD
 
 
 # --- statements and texts ---------------------------------------------------------------------------
@@ -205,6 +207,10 @@ class StatementPlan:
     notices: tuple[str, ...] = ()
     hides_detail: bool = False  # server's DETAIL/CONTEXT/HINT must be dropped (touches protected tables)
     copy: CopyPlan | None = None  # COPY whose rows hold cells
+    opens: StatementPlan | None = None  # DECLARE: what each FETCH of the cursor is
+    prepares: Plan | None = (
+        None  # PREPARE: its one statement as a Parse would be planned, without lifted constants
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from proxy.rules import Compare, Read, Storage
 from proxy.sql import casts, tenancy
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference
-from proxy.sql.lexer import Kind as Token
 from proxy.sql.literals import fits, is_bare, is_null, params_of, type_of_word
 from proxy.sql.outputs import quoted
 from proxy.sql.plan import Access, Edit, Slot, TenantOf, Use
@@ -328,10 +327,9 @@ class Resolution:
         sealed = self._sealed_params()
         edited = {ordinal for edit in self.edits for ordinal in range(edit.first, edit.last + 1)}
         uses = {n: leaf for leaf in self._constants() for n in range(leaf.first, leaf.last + 1)}
-        for ordinal, kind in enumerate(draft.tokens.kinds):
-            if kind != Token.PARAM or ordinal in edited:
+        for ordinal, index in draft.parameters():
+            if ordinal in edited:
                 continue
-            index = int(draft.token_text(ordinal)[1:]) - 1
             leaf = uses.get(ordinal)
             if index not in sealed or (leaf is not None and leaf.is_assigned_plain):
                 draft.plain_params.add(index)

@@ -58,7 +58,9 @@ async def lowered(installation: Installation) -> dict[str, tuple[str, ...]]:
         lock = locks.get(name)
         if lock is not None:
             live = await _live_lock(installation, name)
-            schema = [f"{'.'.join(key)}: {why}" for key, why in lowered_relations(lock, live.relations).items()]
+            schema = [
+                f"{'.'.join(key)}: {why}" for key, why in lowered_relations(lock, live.relations, rules).items()
+            ]
             found[name] = (*is_weaker(lock.rules, rules), *schema)
     gone = [f"the rules of database {name} are gone" for name in sorted(set(locks) - set(installation.rules))]
     return {**found, **({"": tuple(gone)} if gone else {})}

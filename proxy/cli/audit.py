@@ -63,4 +63,4 @@ def show(report: Report) -> None:
     for note in report.notes:
         console.print(f"[dim]note   {escape(note)}[/dim]")
     word = "[green]whole[/green]" if report.is_whole else "[red]not whole[/red]"
-    console.print(f"{word}: {report.n_events} events in {report.n_records} records of {report.n_writers} writers")
+    console.print(f"{word}: {report.n_events} events in {report.n_records} records; writers: {report.n_writers}")

@@ -152,7 +152,7 @@ class Database:
         snapshot = await catalog_reader.read_snapshot(connection, checked, report, next(self._shared.epochs))
         lock = self._shared.locks.get(rules.database)
         if lock is not None:
-            changed = lowered(lock, await locked_relations(connection, snapshot))
+            changed = lowered(lock, await locked_relations(connection, snapshot), rules)
             checked = replace(checked, refused={**checked.refused, **_named(changed)})
         return _Loaded(checked, _marked(snapshot, checked.refused), report, mark)
 

@@ -7,9 +7,10 @@ them. One reason to change: what of a live schema is locked.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from proxy.rules import Mode
+from proxy.rules import Mode, Ruleset
 from proxy.rules_lock import Lock, LockedColumn, LockedRelation, schema_changes
 from proxy.service.connection import Connection
 from proxy.sql.catalog import Relation, Snapshot
@@ -70,17 +71,21 @@ def _columns(relation: Relation, types: Mapping[tuple[int, int], str]) -> tuple[
     )
 
 
-def lowered(lock: Lock, live: tuple[LockedRelation, ...]) -> dict[tuple[str, str], str]:
-    """Relation -> how it differs from what was approved. A ruled table that is new was made through pgseal with
-    its guards, and one that is gone shows nothing: neither lowers protection."""
+def lowered(lock: Lock, live: tuple[LockedRelation, ...], rules: Ruleset) -> dict[tuple[str, str], str]:
+    """Relation -> how it differs from what was approved. A ruled table or column that is new has its guard, and
+    one that is gone shows nothing: neither lowers protection."""
     approved = {(relation.schema, relation.name): relation for relation in lock.relations}
     found: dict[tuple[str, str], str] = {}
     for relation in live:
         name = (relation.schema, relation.name)
         before = tuple(filter(None, [approved.get(name)]))
-        if not before and relation.kind in ("r", "p") and name in lock.rules.tables:
-            continue
+        if relation.kind in ("r", "p") and name in rules.tables:
+            if not before:
+                continue
+            known = {column.name for column in before[0].columns}
+            relation = replace(relation, columns=tuple(c for c in relation.columns if c.name in known))
         changes = schema_changes(Lock(lock.rules, before), (relation,))
         if changes:
-            found[name] = f"{changes[0]}, against what was approved; review it and run: pgseal check --approve"
+            change = changes[0].removeprefix(f"{'.'.join(name)}: ")
+            found[name] = f"{change}, against what was approved; review it and run: pgseal check --approve"
     return found

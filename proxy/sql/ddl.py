@@ -266,7 +266,7 @@ def _check_becomes(env: Env, schema: str | None, name: str) -> None:
     check_pin(env, schema, name)
     if (schema, name) in env.snapshot.rules.tables:
         what = f'"{schema}.{name}" is a protected table, and what is renamed to it has no guards'
-        raise SchemaMismatch(what, hint="CREATE TABLE it through pgseal, then INSERT ... SELECT.")
+        raise SchemaMismatch(what, hint="CREATE TABLE it through pgseal, and let the application copy the rows.")
 
 
 def _schema(name: str, env: Env) -> Change:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -188,7 +188,25 @@ async def test_locked_schema_that_changes_is_refused_until_approved(
             if moment == "before":
                 database.execute(behind)
                 await databases.by_name[database.name].poll()
-                assert reason in str(databases.tables_refused())
+                told = str(databases.tables_refused())
+                assert reason in told and "public.patients: public.patients" not in told
+
+
+@pytest.mark.parametrize("is_table_known", [False, True])
+async def test_locked_schema_takes_tables_and_columns_that_are_ruled_since(
+    database: Database, is_table_known: bool
+) -> None:
+    """What is protected now and was not when it was approved lowers nothing."""
+    database.execute(CREATE)
+    async with serving(database, "patients") as databases:
+        await databases.load()
+        shared = databases.by_name[database.name]
+        async with connected(ServiceTarget(parse_dsn(database.dsn()))) as connection:
+            (table,) = await locked_relations(connection, shared.snapshot)
+    lock = Lock(rules(database.name), (replace(table, columns=()),) if is_table_known else ())
+    async with serving(database, "patients", locks={database.name: lock}) as databases:
+        await databases.load()
+        assert databases.tables_refused() == {}
 
 
 async def test_news_of_another_worker_is_heard_once(tmp_path: Path) -> None:

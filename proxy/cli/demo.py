@@ -11,6 +11,7 @@ from typing import Final
 
 import typer
 
+from proxy import logs
 from proxy.cli.output import Exit, fail
 from proxy.embedded import ServerMissing
 
@@ -30,6 +31,7 @@ def demo(
             "the demo speaks SQL with psycopg, which is not installed",
             hint="in the folder of the source: pip install '.[embedded]', or make demo",
         )
+    logs.configure("warning")
     try:
         held = show(once)
     except ServerMissing as error:

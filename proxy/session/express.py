@@ -241,6 +241,7 @@ class Express:
         except (IndexError, StructError, Missing, PgsealError):  # said in full by the handlers of the replies
             shown = None
         if shown is None:
+            self._lanes.pop(b"\0" + lane.name + b"\0", None)  # what the reply shows may change what it means
             if lane.standing is not None and self._opener is not None:
                 _forget(self._opener)
             return None
@@ -330,7 +331,8 @@ class Express:
             self._counters.n_irrelevant += 1
             replaced = self._replaced
             state.queue.append(BIND if replaced is None else Entry(Asked.BIND, previous_portal=replaced))
-            state.queue.extend(TAILS[self._tail])
+            described = Entry(Asked.DESCRIBE_PORTAL, statement=lane.statement)
+            state.queue.extend(described if entry is DESCRIBE_PORTAL else entry for entry in TAILS[self._tail])
         else:
             portal = self._portal(lane, lane.standing)
             portal.batch += 1

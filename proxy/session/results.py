@@ -164,6 +164,8 @@ class Results:
             return None
         epoch = self._planning.snapshot.epoch
         if self._passed.get(message) != epoch:
+            if head.statement is not None:  # unless the look ends well
+                head.statement.is_described = head.statement.is_describe_asked = False
             stale = self._look(b.parse_row_description(message[5:]))
             if stale:
                 out.needs.append(CatalogNeed(epoch, self._planning.snapshot.database))

@@ -33,10 +33,12 @@ class CsvFields:
             return line.split(self._dialect.delimiter)
         return split_by(self._field, self._dialect.delimiter, line)
 
-    def value(self, raw: bytes) -> bytes | None:
-        """What a raw field stands for; None for NULL."""
-        if raw == self._dialect.null and self._dialect.quote not in raw:
-            return None
+    def is_null(self, raw: bytes) -> bool:
+        """The raw field stands for NULL."""
+        return raw == self._dialect.null and self._dialect.quote not in raw
+
+    def content(self, raw: bytes) -> bytes:
+        """The value of a raw field that is not NULL."""
         if self._dialect.quote not in raw:
             return raw
         return b"".join(

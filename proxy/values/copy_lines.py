@@ -34,7 +34,8 @@ def csv_quoted(dialect: Dialect) -> bytes:
 
 class Lines:
     """The lines of one stream. `push` takes bytes, `next_line` gives whole lines without their end; after `close`
-    also the last one, which may have none. `number` counts as PostgreSQL does, `eol` is how they end."""
+    also the last one, which may have none. `number` counts as PostgreSQL does, `eol` is how they end, `ending`
+    how the one given last did."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -48,6 +49,7 @@ class Lines:
         self.is_ended = False  # the end marker has come: what follows is nothing
         self.number = 0
         self.eol = b""
+        self.ending = b""
         self._outside, self._inside = _TEXT_LINE, _TEXT_LINE
         if self._is_csv:
             quote, inner = re.escape(dialect.quote), csv_quoted(dialect)
@@ -131,6 +133,7 @@ class Lines:
         if self._is_csv:
             self.number += line.count(b"\n" if self.eol == b"\n" else b"\r")
         self._start = self._scan = end + size
+        self.ending = self.eol
         if END_MARKER in line and self._dialect.has_end_marker:
             return self._marked(line)
         return line
@@ -155,6 +158,7 @@ class Lines:
         line = bytes(self._buffer[self._start :])
         self.number += 1
         self._start = self._scan = len(self._buffer)
+        self.ending = b""
         if not self._is_csv and self._dialect.has_end_marker and _NO_MARKER.fullmatch(line) is None:
             raise BadCopyFormat("end-of-copy marker corrupt")
         return line

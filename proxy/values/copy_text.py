@@ -32,13 +32,13 @@ class TextFields:
             return line.split(self._dialect.delimiter)
         return split_by(self._field, self._dialect.delimiter, line)
 
-    def value(self, raw: bytes) -> bytes | None:
-        """What a raw field stands for; None for NULL."""
-        if raw == self._dialect.null:
-            return None
-        if b"\\" not in raw:
-            return raw
-        return _ESCAPE.sub(_unescaped, raw)
+    def is_null(self, raw: bytes) -> bool:
+        """The raw field stands for NULL."""
+        return raw == self._dialect.null
+
+    def content(self, raw: bytes) -> bytes:
+        """The value of a raw field that is not NULL."""
+        return raw if b"\\" not in raw else _ESCAPE.sub(_unescaped, raw)
 
     def is_default(self, raw: bytes) -> bool:
         """The raw field asks for the column's default."""

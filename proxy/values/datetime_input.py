@@ -439,7 +439,7 @@ def named_zone(text: str) -> tzinfo:
 def _unknown(word: str) -> Exception:
     if word in UNSUPPORTED_WORDS or word in ZONE_ABBREVIATIONS:
         return Unsupported(
-            "relative and special dates, Julian days, field labels and abbreviated time zones",
+            "relative and special dates, Julian days, field labels and abbreviated time zones are not taken",
             hint="write the date in ISO form, with a numeric offset or a full zone name",
         )
     return Bad()

@@ -15,7 +15,7 @@ ALL: Final = frozenset(MODES)
 COMPARABLE: Final = frozenset({DET, EQ})
 NONE: Final[frozenset[str]] = frozenset()
 BORN: Final = dt.date(1957, 12, 10)
-WRITES: Final = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "WITH")
+WRITES: Final = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "WITH", "MERGE")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,12 +55,6 @@ INSERTS: Final = [
         ),
     ),
     *cases(
-        "INSERT SELECT without a column that has a rule's default",
-        NONE,
-        "INSERT INTO {t} (id, ssn) SELECT 20, 'a'",
-        named="public.{t}.level",
-    ),
-    *cases(
         "INSERT SELECT of one constant into two contexts",
         NONE,
         "INSERT INTO {t} (id, ssn, level) SELECT v.i, v.s, v.s FROM (VALUES (20, 'a'), (21, 'b')) v(i, s)",
@@ -436,7 +430,6 @@ LATER: Final = [
         "EXPLAIN SELECT ssn FROM {t}",
         "EXPLAIN ANALYZE INSERT INTO {t} (id, ssn) VALUES (90, 'x')",
         "PREPARE q AS SELECT ssn FROM {t}",
-        "MERGE INTO {t} USING visits v ON v.id = {t}.id WHEN MATCHED THEN UPDATE SET ssn = 'x'",
         "DO $$ BEGIN DELETE FROM {t}; END $$",
         named="{t}",
     ),

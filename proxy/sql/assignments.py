@@ -97,6 +97,20 @@ def check_view(into: Written) -> None:
         )
 
 
+def column_name(into: Written, target: Node) -> str:
+    """The column that an item of a column list or of SET names. A part of a sealed one cannot be assigned."""
+    name = str(target["name"])
+    sealed = into.sealed(name)
+    if "indirection" in target and sealed is not None:
+        raise Unsupported(
+            "assigning a part of an encrypted column is not supported",
+            column=sealed.rule.label,
+            hint="assign the whole column",
+            position=target.get("location"),
+        )
+    return name
+
+
 # --- one assignment ----------------------------------------------------------------------------------
 
 
@@ -273,8 +287,9 @@ class _Set:
     value: Value | None = None
 
 
-def set_clause(ctx: Inference, targets: list[Node], into: Written, scope: Scope) -> None:
-    """The assignments of UPDATE or ON CONFLICT DO UPDATE; `scope` has the proofs of its WHERE clause."""
+def set_clause(ctx: Inference, targets: list[Node], into: Written, scope: Scope) -> Row:
+    """The assignments of UPDATE or ON CONFLICT DO UPDATE; `scope` has the proofs of its WHERE clause. Of which
+    tenant the rows are then."""
     sets = _sets(ctx, [target["ResTarget"] for target in targets], into, scope)
     if any(into.sealed(item.name) is not None for item in sets):
         check_view(into)
@@ -284,21 +299,14 @@ def set_clause(ctx: Inference, targets: list[Node], into: Written, scope: Scope)
             assign_value(ctx, into, item.name, item.value, row)
         elif item.node is not None:
             assign(ctx, into, item.name, item.node, (scope, row))
+    return row
 
 
 def _sets(ctx: Inference, targets: list[Node], into: Written, scope: Scope) -> list[_Set]:
     sets: list[_Set] = []
     outputs = Outputs([])
     for target in targets:
-        name, location, node = target["name"], target.get("location", 0), target["val"]
-        sealed = into.sealed(name)
-        if "indirection" in target and sealed is not None:
-            raise Unsupported(
-                "assigning a part of an encrypted column is not supported",
-                column=sealed.rule.label,
-                hint="assign the whole column",
-                position=location,
-            )
+        name, location, node = column_name(into, target), target.get("location", 0), target["val"]
         multi = node.get("MultiAssignRef")
         if multi is None:
             sets.append(_Set(name, location, node))

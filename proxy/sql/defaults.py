@@ -5,6 +5,8 @@ One reason to change: where a rule's default has to be written.
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.errors import Unsupported
 from proxy.sql.assignments import Row, Written, add_default, tenant_of_items
 from proxy.sql.catalog import SealedColumn
@@ -14,6 +16,10 @@ from proxy.sql.outputs import quoted
 from proxy.sql.plan import Edit
 from proxy.sql.spans import Node, NoSpan
 from proxy.sql.types import Leaf, LeafKind, Var
+
+_CLAUSES: Final = frozenset(
+    (b"from where group having window union intersect except order limit offset fetch for on returning").split()
+)
 
 
 def missing_defaults(into: Written, given: list[str]) -> list[tuple[str, SealedColumn]]:
@@ -42,14 +48,57 @@ def refuse_hidden(ctx: Inference, into: Written) -> None:
                 )
 
 
-def refuse_missing(into: Written, given: list[str]) -> None:
-    """INSERT .. SELECT: the query's own list would have to grow."""
+def refuse_missing(into: Written, given: list[str], what: str) -> None:
+    """The statement would have to grow where its text cannot be told."""
     for name, column in missing_defaults(into, given):
         raise Unsupported(
-            f"{column.rule.label} has a default in the rules, which INSERT .. SELECT does not get",
+            f"{column.rule.label} has a default in the rules, which {what} does not get",
             column=column.rule.label,
             hint=f'name "{name}" in the column list and give it a value',
         )
+
+
+def select_missing(ctx: Inference, body: Node, query: Node, into: Written, given: list[str], row: Row) -> None:
+    """INSERT .. SELECT: each SELECT of the query shows the defaults behind its own columns."""
+    missing = missing_defaults(into, given)
+    if not missing:
+        return
+    try:
+        places = [_list_end(ctx, arm) for arm in _arms(query)]
+        start = _after_target(ctx, body["relation"])
+        _extend_list(ctx, body, start, given, [name for name, _ in missing])
+    except NoSpan:
+        refuse_missing(into, given, "this form of INSERT .. SELECT")
+        return
+    for place in places:
+        _add_missing(ctx, missing, place, row)
+
+
+def merge_missing(ctx: Inference, clause: Node, into: Written, given: list[str], row: Row) -> None:
+    """INSERT of MERGE, where it has a column list."""
+    missing = missing_defaults(into, given)
+    if not missing:
+        return
+    try:
+        if not clause.get("targetList") or not clause.get("values"):
+            raise NoSpan
+        end = ctx.spans.at(clause["targetList"][-1]["ResTarget"])
+        while ctx.spans.text(end) not in (b")", b""):
+            end += 1
+        place = _row_ends(ctx, _keyword(ctx, end + 1, (b"values",)), 1)[0]
+    except NoSpan:
+        refuse_missing(into, given, "this form of INSERT in MERGE")
+        return
+    ctx.edits.append(Edit(end, end - 1, (b", " + b", ".join(quoted(name) for name, _ in missing),)))
+    _add_missing(ctx, missing, place, row)
+
+
+def _add_missing(ctx: Inference, missing: list[tuple[str, SealedColumn]], place: int, row: Row) -> None:
+    """The defaults before the token at `place`, which closes a list."""
+    for _, column in missing:
+        leaf = Leaf(LeafKind.CONSTANT, Var(), 0, place, place - 1, inserted=(b", ", b""))
+        add_default(ctx, column, row, leaf)
+        ctx.written.append(column)
 
 
 def insert_missing(ctx: Inference, body: Node, into: Written, given: list[str], rows: list[Row]) -> None:
@@ -69,10 +118,7 @@ def insert_missing(ctx: Inference, body: Node, into: Written, given: list[str], 
             hint="give the column a value",
         ) from None
     for place, row in zip(places, rows, strict=True):
-        for _, column in missing:
-            leaf = Leaf(LeafKind.CONSTANT, Var(), 0, place, place - 1, inserted=(b", ", b""))
-            add_default(ctx, column, row, leaf)
-            ctx.written.append(column)
+        _add_missing(ctx, missing, place, row)
 
 
 def insert_defaults(ctx: Inference, body: Node, into: Written) -> None:
@@ -115,6 +161,42 @@ def _keyword(ctx: Inference, start: int, words: tuple[bytes, ...]) -> int:
             return ordinal
         ordinal += 1
     raise NoSpan
+
+
+def _arms(query: Node) -> list[Node]:
+    """The SELECTs whose rows a query shows one after the other. Of other set operations a column more would be
+    compared."""
+    if query.get("op", "SETOP_NONE") == "SETOP_NONE":
+        return [query]
+    if query["op"] != "SETOP_UNION" or not query.get("all"):
+        raise NoSpan
+    return [*_arms(query["larg"]), *_arms(query["rarg"])]
+
+
+def _list_end(ctx: Inference, query: Node) -> int:
+    """The token behind a SELECT's list of columns."""
+    targets = query.get("targetList", [])
+    if not targets:
+        raise NoSpan
+    ordinal = ctx.spans.at(targets[0]["ResTarget"])
+    if ctx.spans.text(ordinal) == b"table":
+        raise NoSpan
+    n_commas = 0
+    n_tokens = len(ctx.draft.tokens)
+    while ordinal < n_tokens and not _ends_list(ctx, ordinal):
+        token = ctx.spans.text(ordinal)
+        n_commas += token == b","
+        ordinal = ctx.spans.partner(ordinal) + 1 if token in (b"(", b"[") else ordinal + 1
+    if n_commas != len(targets) - 1:
+        raise NoSpan
+    return ordinal
+
+
+def _ends_list(ctx: Inference, ordinal: int) -> bool:
+    token = ctx.spans.text(ordinal)
+    return token in (b")", b";") or (
+        token in _CLAUSES and ctx.spans.text(ordinal - 1) not in (b"as", b".", b"distinct", b"within")
+    )
 
 
 def _row_ends(ctx: Inference, values: int, n_rows: int) -> list[int]:

@@ -162,9 +162,25 @@ class Literals:
 
     def _operation(self, body: Node) -> Literal | None:
         name = system_name(body.get("name", []), self.draft)
+        if body.get("kind") == "AEXPR_NULLIF" and name == "=":
+            return self._nullif([body["lexpr"], body["rexpr"]])
         if body.get("kind") != "AEXPR_OP" or name is None:
             return None
         return self._call(name, [body[side] for side in ("lexpr", "rexpr") if side in body])
+
+    def _nullif(self, args: list[Node]) -> Literal | None:
+        """Of strings, or of two values of one known type."""
+        read = [self.read(arg) for arg in args]
+        words = {arg.word for arg in read if arg is not None and not arg.is_array}
+        if None in read or any(arg is not None and arg.is_array for arg in read):
+            return None
+        if words <= _STRINGS | {"unknown"}:
+            word = "text"
+        elif len(words) == 1 and not words & {"any", "unknown"}:
+            word = words.pop()
+        else:
+            return None
+        return Literal(Call("nullif", tuple(arg.expr for arg in read if arg is not None)), word)
 
     def _call(self, name: str, args: list[Node]) -> Literal | None:
         if (name, len(args)) not in LISTED:

@@ -12,7 +12,7 @@ name                     its first part           its last part, over the dots
 x::type                  the ::                   from x, over its brackets, to the type's end
 CAST(x AS type)          CAST                     the bracket that closes it
 type 'x'                 -1 (the type has one)    the string, and an interval's fields
-f(..), COALESCE(..)      f's first part           the bracket that closes it
+f(..), COALESCE, NULLIF  f's first part           the bracket that closes it
 ARRAY[..], [..]          ARRAY or [               the bracket that closes it
 x op y                   op                       from x over its brackets to y over its brackets
 op y                     op                       y, over its brackets
@@ -106,6 +106,9 @@ class Spans:
                 return self._field(body)
             case "TypeCast":
                 return self._cast(body)
+            case "A_Expr" if body.get("kind") == "AEXPR_NULLIF":
+                first = self.at(body)
+                return first, self.partner(first + 1)
             case "FuncCall" | "CoalesceExpr":
                 first = self.at(body)
                 return first, self.partner(self._name(first)[1] + 1)

@@ -1,4 +1,4 @@
-"""Inference over INSERT, UPDATE and DELETE: which expression each sealed column is assigned, for which tenant.
+"""Inference over INSERT, UPDATE, DELETE and MERGE: what each sealed column is assigned, and for which tenant.
 
 One reason to change: the forms of writing that are supported.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.errors import Unsupported
-from proxy.sql import assignments, defaults, ranges, tenancy
+from proxy.sql import assignments, defaults, merges, ranges, tenancy
 from proxy.sql.assignments import Written
 from proxy.sql.context import Inference, Outputs
 from proxy.sql.expressions import condition, infer_plain, plain_parts
@@ -24,7 +24,7 @@ _OLD_NEW: Final = 180000  # the first server version with RETURNING old, new
 
 
 def write(ctx: Inference, node: Node, scope: Scope | None) -> Outputs:
-    """An INSERT, UPDATE or DELETE within `scope`, and the columns of its RETURNING."""
+    """An INSERT, UPDATE, DELETE or MERGE within `scope`, and the columns of its RETURNING."""
     kind, body = next(iter(node.items()))
     match kind:
         case "InsertStmt":
@@ -34,10 +34,7 @@ def write(ctx: Inference, node: Node, scope: Scope | None) -> Outputs:
         case "DeleteStmt":
             return _delete(ctx, body, scope)
         case "MergeStmt":
-            raise Unsupported(
-                f'MERGE is not supported, and "{body["relation"]["relname"]}" is beside a protected table',
-                hint="write INSERT .. ON CONFLICT, or UPDATE",
-            )
+            return _merge(ctx, body, scope)
         case _:
             raise Unsupported(
                 f"this statement ({kind}) over a protected table is not supported", hint="write DML"
@@ -53,7 +50,9 @@ def _target(ctx: Inference, body: Node) -> Written:
     return Written(relation, item, origin)
 
 
-def _returning(ctx: Inference, body: Node, into: Written, scope: Scope, star: list[ranges.Star]) -> Outputs:
+def _returning(
+    ctx: Inference, body: Node, into: Written, scope: Scope, star: list[ranges.Star], *, is_merge: bool = False
+) -> Outputs:
     clause = body.get("returningClause", {})
     if clause.get("options"):
         raise Unsupported("RETURNING WITH (..) over a protected table is not supported", hint="name the columns")
@@ -61,7 +60,7 @@ def _returning(ctx: Inference, body: Node, into: Written, scope: Scope, star: li
         rows = [Item(name, list(into.item.columns)) for name in ("old", "new")]
         scope.parent = Scope(scope.parent, rows)
     own = ranges.Star(into.item.columns, [into.item], is_open=into.item.is_open)
-    return target_list(ctx, clause.get("exprs", []), scope, [own, *star])
+    return target_list(ctx, clause.get("exprs", []), scope, [*star, own] if is_merge else [own, *star])
 
 
 # --- DELETE, UPDATE ----------------------------------------------------------------------------------
@@ -88,6 +87,14 @@ def _update(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
     return _returning(ctx, body, into, level, star)
 
 
+def _merge(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
+    """RETURNING * shows the source's columns before the target's."""
+    outer = with_clause(ctx, body.get("withClause"), scope)
+    into = _target(ctx, body["relation"])
+    level, source = merges.merge(ctx, body, into, outer)
+    return _returning(ctx, body, into, level, source, is_merge=True)
+
+
 # --- INSERT ------------------------------------------------------------------------------------------
 
 
@@ -102,7 +109,7 @@ def _insert(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
     outer = with_clause(ctx, body.get("withClause"), scope)
     into = _target(ctx, body["relation"])
     query = body.get("selectStmt", {}).get("SelectStmt")
-    names = [_column_name(ctx, into, target["ResTarget"]) for target in body.get("cols", [])]
+    names = [assignments.column_name(into, target["ResTarget"]) for target in body.get("cols", [])]
     if "cols" not in body:
         names = [column.name for column in into.item.columns]
     source = _Source()
@@ -119,19 +126,6 @@ def _insert(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
     if "onConflictClause" in body:
         _on_conflict(ctx, body["onConflictClause"], into, level, source)
     return _returning(ctx, body, into, Scope(outer, [into.item]), [])
-
-
-def _column_name(ctx: Inference, into: Written, target: Node) -> str:
-    name = str(target["name"])
-    sealed = into.sealed(name)
-    if "indirection" in target and sealed is not None:
-        raise Unsupported(
-            "assigning a part of an encrypted column is not supported",
-            column=sealed.rule.label,
-            hint="assign the whole column",
-            position=target.get("location"),
-        )
-    return name
 
 
 def _insert_values(
@@ -169,7 +163,7 @@ def _insert_select(
     for i, output in enumerate(outputs.columns):
         name = names[i] if i < len(names) else ""
         assignments.assign_value(ctx, into, name, output.value, row)
-    defaults.refuse_missing(into, names[: len(outputs.columns)])
+    defaults.select_missing(ctx, body, query, into, names[: len(outputs.columns)], row)
 
 
 def _on_conflict(ctx: Inference, body: Node, into: Written, level: Scope, source: _Source) -> None:

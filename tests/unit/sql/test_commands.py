@@ -115,7 +115,6 @@ def test_command_that_shows_no_cell_passes(text: str) -> None:
         ("declare c cursor for table patients", "PS001"),
         ("explain (analyze) select * from patients", "PS001"),
         ("prepare p as select * from patients", "PS001"),
-        ("merge into patients p using visits v on p.id = v.id when matched then delete", "PS001"),
         ("do $$ begin update patients set ssn = 'x'; end $$", "PS001"),
         ("call f('patients')", "PS001"),
         ("select query_to_xml('select 1', true, true, '')", "PS001"),
@@ -229,7 +228,6 @@ def test_command_plain_statement_in_a_planned_text_stays_plain() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "merge into patients p using visits v on p.id = v.id when matched then delete",
         "do $$ begin delete from patients; end $$",
         "do $$ begin delete from PATIENTS; end $$",
     ],

@@ -42,6 +42,11 @@ INSERTED = [
         "INSERT INTO staff (ssn, level) SELECT * FROM (VALUES (<0>, <1>)) v",
     ),
     (
+        "INSERT INTO staff (id, ssn) SELECT 1, 'x' WHERE 1 IS DISTINCT FROM 2 UNION ALL (SELECT 2, 'y' LIMIT 1)",
+        'INSERT INTO staff (id, ssn, "level") SELECT 1, <0>, <2> WHERE 1 IS DISTINCT FROM 2 UNION ALL '
+        "(SELECT 2, <1>, <3> LIMIT 1)",
+    ),
+    (
         "WITH c(a) AS (SELECT 'x') INSERT INTO staff (ssn, level) SELECT a, NULL FROM c",
         "WITH c(a) AS (SELECT <0>) INSERT INTO staff (ssn, level) SELECT a, NULL FROM c",
     ),

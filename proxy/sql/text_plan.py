@@ -343,11 +343,6 @@ def _check_later(found: list[Node], env: Env) -> None:
             f'INTO would make a relation from the protected "{protected["relname"]}"',
             hint="Create the table through pgseal under a rule of its own, then INSERT ... SELECT.",
         )
-    if any("MergeStmt" in body for body in found):
-        raise Unsupported(
-            f'MERGE is not supported where it names the protected "{protected["relname"]}"',
-            hint="Use INSERT ... ON CONFLICT.",
-        )
 
 
 def _check_grammar(statement: Statement, found: list[Node], draft: Draft) -> None:

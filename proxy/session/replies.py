@@ -80,13 +80,13 @@ class Replies:
     @property
     def is_at_rest(self) -> bool:
         """No byte of the server is kept, nothing is half done."""
-        return not (len(self._inbox) or self._remain) and self._failing.is_at_rest
+        failing = self._failing
+        return not (len(self._inbox) or self._remain or failing.is_dropping or failing.is_failing_block)
 
     def server_eof(self) -> None:
         """One FATAL where a reply is owed, unless the server said its last word itself, the client has ended the
         session, or the stream stands inside a message: then nothing may be added."""
-        state = self._state
-        is_inside = len(self._inbox) > 0 or self._remain > 0
+        state, is_inside = self._state, len(self._inbox) > 0 or self._remain > 0
         if not state.queue or is_inside or state.has_failed or state.phase in (Phase.BROKEN, Phase.RAW):
             return
         if not state.is_ready or self._out.close is not None:
@@ -168,10 +168,10 @@ class Replies:
 
     def _streams(self, kind: int, size: int) -> bool:
         """A message of this size that is not whole yet, but passes: its first bytes may leave."""
-        does = kind in ROW_KINDS and size > STREAM_FROM and self._is_plain_row()
-        if size > LARGE_LIMIT and not does:
+        does_pass = kind in ROW_KINDS and size > STREAM_FROM and self._is_plain_row()
+        if size > LARGE_LIMIT and not does_pass:
             raise Desynchronised
-        return does
+        return does_pass
 
     def _open_rows(self, buffer: bytes, run: int, position: int) -> int:
         """Rows from `position` on, opened; the offset behind them. What is before them leaves first."""
@@ -229,10 +229,9 @@ class Replies:
     # --- the head of the queue -----------------------------------------------------------------------
 
     def _head(self) -> Entry:
-        queue = self._state.queue
-        if not queue:
+        if not self._state.queue:
             raise Desynchronised
-        return queue[0]
+        return self._state.queue[0]
 
     def _is_plain_row(self) -> bool:
         """Rows of the head need no look (or are dropped)."""
@@ -345,11 +344,11 @@ class Replies:
 
     def _complete(self, buffer: bytes, start: int, end: int) -> bytes | None:
         head = self._advance(buffer[start])
+        state, queue = self._state, self._state.queue
         if head.awaits_copy:
             head.awaits_copy = False
-        if self._state.phase is Phase.COPY_IN:
-            self._state.phase = Phase.NORMAL
-        queue = self._state.queue
+        if state.phase is Phase.COPY_IN:
+            state.phase = Phase.NORMAL
         behind = 1 if queue and queue[0] is head else 0
         while len(queue) > behind and queue[behind].is_maybe:
             del queue[behind]  # the copy ended well: they were ignored

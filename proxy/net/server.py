@@ -115,6 +115,8 @@ class Server:
             self._stop_relays(only_idle=True)
             await asyncio.sleep(_POLL_S)
         self._stop_relays(only_idle=False)
+        for relay in list(self._relays):  # a client that stays on is not waited for: what it ran is recorded now
+            self.forget(relay)
         jobs = list(self._jobs)
         for job in jobs:
             job.cancel()

@@ -110,7 +110,8 @@ def sealed_bind(came: Received, sealer: Sealer) -> Waits[bytes]:
 
 def check_returning(plan: StatementPlan, grant: ReadGrant) -> None:
     """A write that shows cells no tenant is known for is refused before it runs."""
-    if plan.is_dml and grant.error is not None and has_sealed_result(plan):
+    shows = has_sealed_result(plan) or (plan.copy is not None and not plan.copy.is_in)
+    if plan.is_dml and grant.error is not None and shows:
         raise grant.error
 
 
@@ -141,6 +142,7 @@ def sealed_text(
             execution.grant = tenants.grant(statement, inputs)
             check_returning(statement, execution.grant)
             execution.tenant = tenants.current
+            execution.tenants = tenants if statement.copy is not None else None
             execution.key_ids.update(sealer.key_ids)
             execution.n_sealed = sum(sealer.n_sealed.values())
             records.sealed(sealer)

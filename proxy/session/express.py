@@ -172,7 +172,7 @@ class Express:
         if statement.is_plain:
             return lane if statement.is_described else None
         plan = statement.plan
-        if plan is None or plan.notices or plan.is_copy_in or statement.description is None:
+        if plan is None or plan.notices or plan.is_copy_in or plan.copy or statement.description is None:
             return None
         try:
             standing = self._planning.standing(statement)

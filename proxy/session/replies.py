@@ -70,6 +70,8 @@ class Replies:
             b.EMPTY_QUERY: self._complete,
             b.PORTAL_SUSPENDED: self._complete,
             b.COPY_IN: self._copy_in,
+            b.COPY_OUT: self._copy_out,
+            b.COPY_DONE: self._copy_done,
             b.COPY_BOTH: self._copy_both,
             b.BACKEND_KEY_DATA: self._key,
         }
@@ -345,10 +347,8 @@ class Replies:
     def _complete(self, buffer: bytes, start: int, end: int) -> bytes | None:
         head = self._advance(buffer[start])
         state, queue = self._state, self._state.queue
-        if head.awaits_copy:
-            head.awaits_copy = False
-        if state.phase is Phase.COPY_IN:
-            state.phase = Phase.NORMAL
+        if state.phase is Phase.COPY_IN or head.awaits_copy:
+            self._results.copies.completes(head)
         behind = 1 if queue and queue[0] is head else 0
         while len(queue) > behind and queue[behind].is_maybe:
             del queue[behind]  # the copy ended well: they were ignored
@@ -360,11 +360,16 @@ class Replies:
 
     def _copy_in(self, buffer: bytes, start: int, end: int) -> bytes | None:
         head = self._advance(b.COPY_IN)
-        if head.awaits_copy:
-            head.awaits_copy = False
         if self._failing.is_dropping:
             raise Desynchronised  # the client knows nothing of it, and the server waits for its data
-        self._state.phase = Phase.COPY_IN
+        return self._results.copies.begins_in(head, buffer[start:end])
+
+    def _copy_out(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        self._results.copies.begins_out(self._advance(b.COPY_OUT))
+        return None
+
+    def _copy_done(self, buffer: bytes, start: int, end: int) -> bytes | None:
+        self._results.copies.check_whole(self._advance(b.COPY_DONE))
         return None
 
     def _copy_both(self, buffer: bytes, start: int, end: int) -> bytes | None:
@@ -377,10 +382,7 @@ class Replies:
         if not state.queue:
             return None  # unsolicited: the server ends the connection
         head = state.queue[0]
-        if state.phase is Phase.COPY_IN:
-            state.phase = Phase.NORMAL
-        if head.awaits_copy:
-            head.awaits_copy = False
+        self._results.copies.fails(head)
         shown = self._shown_error(head, buffer[start:end])
         state.has_failed = True
         self._results.failed(head, buffer[start + 5 : end])

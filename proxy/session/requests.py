@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ProgramLimitExceeded
+from proxy.session.copies import CopyRequests
 from proxy.session.extended import Extended
 from proxy.session.inbox import Inbox
 from proxy.session.sender import FORWARD, HOLD, Done, Sender
@@ -54,6 +55,7 @@ class Requests:
         self._sender = Sender(state, planning, out)
         extended = Extended(state, planning, self._sender)
         simple = Simple(state, planning, self._sender)
+        copies = CopyRequests(state, planning, self._sender)
         self.is_held = False
         self._handlers: dict[int, tuple[Callable[[bytes, int, int], Done], int]] = {
             f.PARSE: (extended.parse, TEXT_COST),
@@ -65,9 +67,9 @@ class Requests:
             f.FLUSH: (extended.flush, COST),
             f.QUERY: (simple.query, TEXT_COST),
             f.FUNCTION_CALL: (simple.function_call, COST),
-            f.COPY_DATA: (simple.copy_data, COPY_COST),
-            f.COPY_DONE: (simple.copy_end, COST),
-            f.COPY_FAIL: (simple.copy_end, COST),
+            f.COPY_DATA: (copies.data, COPY_COST),
+            f.COPY_DONE: (copies.end, COST),
+            f.COPY_FAIL: (copies.end, COST),
         }  # Terminate has none: its header leaves, and nothing behind it means anything
 
     def push(self, chunk: bytes) -> None:
@@ -170,15 +172,16 @@ class Requests:
         """A message that is not whole yet, but passes: its first bytes may leave."""
         if end - position < STREAM_FROM:
             return False
-        if buffer[position] == f.COPY_DATA:
-            return not self._state.is_skipping
-        return False
+        state = self._state
+        if buffer[position] != f.COPY_DATA or state.is_skipping or state.drops_copy:
+            return False
+        return state.copying is None and not self._sender.may_copy_in()
 
     def _is_legal_length(self, kind: int, length: int) -> bool:
         """For a length above what small messages may have."""
         if kind in f.SMALL_MESSAGES or length > f.LARGE_LIMIT:
             return False
-        if length > self._max_message and kind != f.COPY_DATA:
+        if length > self._max_message and (kind != f.COPY_DATA or self._state.copying is not None):
             error = ProgramLimitExceeded(
                 f"message of {length} bytes exceeds max_message", hint="Raise max_message.", severity="FATAL"
             )

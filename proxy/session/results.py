@@ -14,6 +14,7 @@ from proxy.audit.events import Outcome
 from proxy.errors import InternalError, NotAllowed, PgsealError, SchemaMismatch, TenantUnknown, Unsupported
 from proxy.rules import Storage
 from proxy.session.cells import Missing
+from proxy.session.copies import CopyReplies
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
@@ -44,6 +45,7 @@ class Results:
     def __init__(self, state: State, planning: Planning) -> None:
         self._state = state
         self._planning = planning
+        self.copies = CopyReplies(state, planning)
         self._passed: dict[bytes, int] = {}  # RowDescription -> catalog epoch under which it was looked at
 
     @property
@@ -69,7 +71,7 @@ class Results:
             execution = head.text.current
         if execution is None or execution.opener is not None:
             return execution is None
-        if has_sealed_result(execution.plan):
+        if has_sealed_result(execution.plan) or execution.plan.copy is not None:
             raise InternalError("rows came before their description")
         return True
 
@@ -342,7 +344,8 @@ def _without_values(detail: bytes) -> bytes:
 
 
 def _is_read(execution: Execution) -> bool:
-    return execution.plan.tag in ("SELECT", "VALUES", "TABLE", "SHOW") and not execution.plan.is_dml
+    plan = execution.plan
+    return plan.tag in ("SELECT", "VALUES", "TABLE", "SHOW", "COPY") and not (plan.is_dml or plan.is_copy_in)
 
 
 def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:

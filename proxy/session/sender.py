@@ -109,6 +109,10 @@ class Sender:
                 return True
         return False
 
+    def may_copy_in(self) -> bool:
+        """Something that was sent may still begin a COPY FROM STDIN, and data may be for it."""
+        return any(entry.awaits_copy for entry in self._state.queue)
+
     def awaits_copy(self) -> bool:
         """An Execute or Query that may begin a COPY FROM STDIN is not answered yet."""
         queue = self._state.queue

@@ -1,6 +1,6 @@
-"""The client's other messages: simple Query, FunctionCall and the data of a COPY.
+"""The client's other messages: simple Query and FunctionCall.
 
-Source: PostgreSQL manual, "Simple Query", "Function Call", "COPY Operations".
+Source: PostgreSQL manual, "Simple Query", "Function Call".
 One reason to change: what one of these messages means to pgseal.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.errors import PgsealError, Unsupported
 from proxy.session.sender import FORWARD, HOLD, REPLACED, Done, Sender
-from proxy.session.state import FUNCTION_CALL, QUERY, Action, Asked, Entry, Phase, State
+from proxy.session.state import FUNCTION_CALL, QUERY, Action, Asked, Entry, State
 from proxy.wire import frontend as f
 from proxy.wire.framing import frame
 
@@ -57,7 +57,8 @@ class Simple:
         if any(self._sender.is_env_changing(e.effects) for e in text.executions):
             text.has_effects = True
             state.n_pending_effects += 1
-        entry.awaits_copy = any(e.plan.is_copy_in for e in text.executions)
+        text.last_copy = max((n for n, e in enumerate(text.executions) if e.plan.is_copy_in), default=-1)
+        entry.awaits_copy = text.last_copy >= 0
         if rendered is None:
             state.queue.append(entry)
             return FORWARD
@@ -82,18 +83,4 @@ class Simple:
             return self._reject_query(error)
         self._state.n_asked_ready += 1
         self._state.queue.append(FUNCTION_CALL)
-        return FORWARD
-
-    def copy_data(self, buffer: bytes, start: int, end: int) -> Done:
-        if self._state.is_skipping:
-            return REPLACED
-        return HOLD if self._sender.awaits_copy() else FORWARD
-
-    def copy_end(self, buffer: bytes, start: int, end: int) -> Done:
-        if self._state.is_skipping:
-            return REPLACED
-        if self._sender.awaits_copy():
-            return HOLD
-        if self._state.phase is Phase.COPY_IN:
-            self._state.phase = Phase.NORMAL
         return FORWARD

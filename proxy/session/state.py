@@ -17,10 +17,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from proxy.session.statements import Execution, Portal, Statement, Text
 from proxy.wire import backend as b
+
+if TYPE_CHECKING:
+    from proxy.session.copying import CopyIn
 
 T = TypeVar("T")
 
@@ -160,6 +163,8 @@ class State:
     has_run_ddl: bool = False  # in the open transaction
     has_failed: bool = False  # an ErrorResponse since the last ReadyForQuery
     is_code_new: bool = False  # own DDL made code, so that even what names nothing watched waits for that read
+    copying: CopyIn | None = None  # rows to be sealed come from the client
+    drops_copy: bool = False  # a COPY over protected columns has failed: what the client still sends of it
     is_catalog_stale: bool = False  # own DDL was committed: planning needs a catalog read after it
 
     def is_unsure(self, name: bytes) -> bool:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.session.cells import RowOpener
+    from proxy.session.copy_out import CopyOut
     from proxy.session.settings import Level
+    from proxy.session.tenancy import SessionTenants
     from proxy.sql.rewrite import Rendered
     from proxy.values.base import Settings
 
@@ -114,8 +116,9 @@ class Execution:
     effects: tuple[Effect, ...] = ()
     effect_values: tuple[bytes | None, ...] = ()  # the value of each SET, evaluated
     grant: ReadGrant = field(default_factory=ReadGrant)
-    opener: RowOpener | None = None
+    opener: RowOpener | CopyOut | None = None
     tenant: str | None = None
+    tenants: SessionTenants | None = None  # at its place in the text, for the rows of a COPY
     start_s: float = 0.0
     n_sealed: int = 0
     n_rows: int = 0
@@ -156,6 +159,7 @@ class Text:
     executions: list[Execution]
     rendered: Rendered | None = None
     index: int = 0
+    last_copy: int = -1  # the last of them that is a COPY FROM STDIN
     has_effects: bool = False
 
     @property

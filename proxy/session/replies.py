@@ -71,7 +71,7 @@ class Replies:
             b.PORTAL_SUSPENDED: self._complete,
             b.COPY_IN: self._copy_in,
             b.COPY_OUT: self._copy_out,
-            b.COPY_DONE: self._copy_done,
+            b.COPY_DONE: self._copy_out,
             b.COPY_BOTH: self._copy_both,
             b.BACKEND_KEY_DATA: self._key,
         }
@@ -365,11 +365,7 @@ class Replies:
         return self._results.copies.begins_in(head, buffer[start:end])
 
     def _copy_out(self, buffer: bytes, start: int, end: int) -> bytes | None:
-        self._results.copies.begins_out(self._advance(b.COPY_OUT))
-        return None
-
-    def _copy_done(self, buffer: bytes, start: int, end: int) -> bytes | None:
-        self._results.copies.check_whole(self._advance(b.COPY_DONE))
+        self._results.copies.flows_out(self._advance(buffer[start]), is_end=buffer[start] == b.COPY_DONE)
         return None
 
     def _copy_both(self, buffer: bytes, start: int, end: int) -> bytes | None:

@@ -161,7 +161,7 @@ class LinesIn:
         return self._fields.quoted(shown) if isinstance(self._fields, CsvFields) else self._fields.raw(shown)
 
     def _header(self, line: bytes) -> bytes:
-        """Its line is never passed on, since it may be a row by mistake: the server gets the names, or nothing."""
+        """Its line is never passed on, since it may be a row by mistake: the server gets names, or nothing."""
         if self._dialect.header is not Header.MATCH:
             return b""
         found = self._fields.split(line)

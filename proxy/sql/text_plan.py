@@ -15,6 +15,7 @@ from typing import Final
 from proxy.errors import PgsealError, ProgramLimitExceeded, SchemaMismatch, Unsupported
 from proxy.rules import Read, Write
 from proxy.sql.commands import DML, Watched, command, plan_command, refuse, tag
+from proxy.sql.copying import copy_of_query, plan_copy, reads_file
 from proxy.sql.ddl import plan_ddl
 from proxy.sql.draft import Draft
 from proxy.sql.infer import finish_params, plan_statement
@@ -237,6 +238,8 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
     entry = command(statement.name)
     if _is_raw(draft.env):
         return plan_command(statement, draft), names
+    if statement.name == "CopyStmt" and names and not reads_file(statement.tree):
+        return _copy(statement, draft, names), names
     if entry.watched is Watched.DDL:
         return plan_ddl(statement, draft, (first, last)), names
     if entry.watched is Watched.REFUSED and names:
@@ -311,6 +314,20 @@ def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> Stateme
     if plan.kind is Kind.PLANNED and draft.env.snapshot.server_version < 160000:
         _check_grammar(statement, found, draft)
     return replace(plan, effects=(*plan.effects, *effects))
+
+
+def _copy(statement: Statement, draft: Draft, names: frozenset[bytes]) -> StatementPlan:
+    """COPY of the connection's own data that names something watched."""
+    tree = statement.tree
+    if "query" in tree:
+        ((name, inner),) = tree["query"].items()
+        return copy_of_query(statement, _dml(replace(statement, name=name, tree=inner), draft, names), draft)
+    if names & _ALWAYS:
+        raise refuse(statement, _shown(names & _ALWAYS))
+    found = marks(tree)
+    check_names(found, draft.env)
+    _check_calls(found, draft.env)
+    return plan_copy(statement, draft)
 
 
 def _check_calls(found: list[Node], env: Env) -> None:

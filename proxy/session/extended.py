@@ -10,6 +10,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import PgsealError, ProtocolViolation
+from proxy.session.binding import check_name
 from proxy.session.sender import FORWARD, HOLD, REPLACED, Done, Sender
 from proxy.session.state import (
     BIND,
@@ -155,6 +156,10 @@ class Extended:
             else:
                 state.queue.append(BIND)
             return FORWARD
+        try:
+            check_name(portal_name)  # what it returns is still to be looked at, under this name
+        except PgsealError as error:
+            return self._sender.reject_extended(error)
         previous = state.portals.get(portal_name)
         portal = Portal(portal_name, statement, batch=state.n_asked_ready + 1)
         state.portals[portal_name] = portal

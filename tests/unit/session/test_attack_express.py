@@ -228,6 +228,18 @@ def test_name_the_server_may_take_for_another_is_refused_for_what_is_watched(nam
     assert talk.to_server() == "P S", text
 
 
+@pytest.mark.parametrize("name", [b"n" * 63, "é".encode()])
+def test_portal_of_a_plain_statement_nobody_has_looked_at_has_a_short_name(name: bytes) -> None:
+    """Its Execute is described first, which is asked for by the portal's name."""
+    talk = Talk()
+    talk.client(parse(PLAIN, name="p"), sync())
+    talk.server(PARSED, ready())
+    talk.to_server()
+    bound = bind("1", portal="#", statement="p").replace(b"#\0", name + b"\0", 1)
+    talk.client(bound[:1] + (len(bound) - 1).to_bytes(4, "big") + bound[5:], sync())
+    assert talk.to_server() == "E! S"
+
+
 def test_event_of_a_short_reply_that_could_not_be_written_is_given_at_the_end() -> None:
     """The socket to the client may be gone between reply and record."""
     talk = prepared(SEALED)

@@ -151,6 +151,12 @@ class UndefinedTable(SchemaMismatch):
     sqlstate = "42P01"
 
 
+class UndefinedParameter(PgsealError):
+    """`$1` in a text that has no parameters, as PostgreSQL itself would say it."""
+
+    sqlstate = "42P02"
+
+
 class BadCopyFormat(DataError):
     """The data of a COPY are not in the format that its options say."""
 

@@ -35,7 +35,7 @@ class Case:
 
     @property
     def is_write(self) -> bool:
-        return self.sql.startswith(WRITES)
+        return self.sql.startswith((*WRITES, "EXPLAIN (ANALYZE"))
 
     @property
     def is_ordered(self) -> bool:

@@ -427,8 +427,6 @@ LATER: Final = [
         "COPY (SELECT ssn FROM {t}) TO STDOUT",
         "COPY {t} (ssn) FROM STDIN (FORMAT csv)",
         "DECLARE c CURSOR FOR SELECT ssn FROM {t}",
-        "EXPLAIN SELECT ssn FROM {t}",
-        "EXPLAIN ANALYZE INSERT INTO {t} (id, ssn) VALUES (90, 'x')",
         "PREPARE q AS SELECT ssn FROM {t}",
         "DO $$ BEGIN DELETE FROM {t}; END $$",
         named="{t}",

@@ -43,6 +43,7 @@ def _ddl(tag: str, watched: Watched = Watched.DDL) -> Command:
 
 
 _LATER: Final = "This version of pgseal does not plan it over protected columns."
+_INSIDE: Final = "Only SELECT, INSERT, UPDATE, DELETE and MERGE that set nothing may stand in it."
 _PASSES = Watched.PASSES
 
 COMMANDS: Final[dict[str, Command]] = {
@@ -62,10 +63,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "LoadStmt": Command("LOAD", _PASSES),
     "AlterSystemStmt": Command("ALTER SYSTEM", _PASSES),
     # refused by name over what is protected
-    "PrepareStmt": Command("PREPARE", advice=f"{_LATER} Prepare it with the extended protocol."),
-    "ExecuteStmt": Command("EXECUTE", advice=_LATER),
-    "DeclareCursorStmt": Command("DECLARE CURSOR", advice=f"{_LATER} Read it without a cursor."),
-    "ExplainStmt": Command("EXPLAIN", advice=f"{_LATER} `pgseal explain` shows the plan of pgseal."),
+    "PrepareStmt": Command("PREPARE", advice=_INSIDE),
+    "ExecuteStmt": Command("EXECUTE", advice="Give its arguments as literals."),
+    "DeclareCursorStmt": Command("DECLARE CURSOR", advice=_INSIDE),
+    "ExplainStmt": Command("EXPLAIN", advice=_INSIDE),
     "CopyStmt": Command("COPY", advice=f"{_LATER} Use INSERT and SELECT."),
     "DoStmt": Command("DO", advice="Code in the server sees ciphertext: send the statements themselves."),
     "CallStmt": Command("CALL", advice="Code in the server sees ciphertext: send the statements themselves."),

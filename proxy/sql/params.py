@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.errors import ProgramLimitExceeded, Unsupported
+from proxy.errors import ProgramLimitExceeded, UndefinedParameter, Unsupported
 from proxy.rules import Storage
 from proxy.sql.draft import Draft
 from proxy.sql.literals import param_type, params_of
@@ -41,6 +41,14 @@ def finish_params(draft: Draft) -> tuple[tuple[ServerParam, ...], tuple[ClientPa
         )
     client = tuple(ClientParam(types[n]) if n in types else ClientParam(server=n) for n in range(n_client))
     return tuple(param for param in server if param is not None), client
+
+
+def check_no_parameters(draft: Draft, start: int, end: int) -> None:
+    """A statement of a simple Query (its bytes from `start` to `end`) has no values for parameters."""
+    for ordinal, number in draft.parameters():
+        if start <= draft.tokens.starts[ordinal] < end:
+            position = draft.tokens.starts[ordinal]
+            raise UndefinedParameter(f"there is no parameter ${number + 1}", position=position)
 
 
 def _kept(draft: Draft, index: int, types: dict[int, int]) -> ServerParam | None:

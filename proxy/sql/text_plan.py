@@ -22,11 +22,13 @@ from proxy.sql.infer import finish_params, plan_statement
 from proxy.sql.lexer import Kind as Token
 from proxy.sql.lexer import LexError, Tokens, lex
 from proxy.sql.names import check_names, check_own_schema, is_protected, relation_of
+from proxy.sql.params import check_no_parameters
 from proxy.sql.parse import Node, Statement, bodies, calls, marks, parse, relations, strings, too_deep
 from proxy.sql.plan import Effect, EffectKind, Env, Kind, Overlay, Plan, StatementPlan
 from proxy.sql.settings import own_schema, set_config_effects, sets_tracked, unclear
 from proxy.sql.template import Template, template
 from proxy.sql.watch import OWN_SCHEMA, RUNNERS, SEED, SETTINGS_VIEW, Watch, begins_plainly
+from proxy.sql.wrapped import WRAPPERS, plan_wrapped
 
 PASS: Final = Plan(())
 MAX_TOKENS: Final = 500_000
@@ -242,6 +244,8 @@ def _statement(statement: Statement, draft: Draft, watch: Watch) -> tuple[Statem
         return _copy(statement, draft, names), names
     if entry.watched is Watched.DDL:
         return plan_ddl(statement, draft, (first, last)), names
+    if statement.name in WRAPPERS and names:
+        return plan_wrapped(statement, draft, _shown(names), lambda own, its: _dml(own, its, names)), names
     if entry.watched is Watched.REFUSED and names:
         raise refuse(statement, _shown(names))
     if statement.name in ("DoStmt", "CallStmt") and (named := _named_in_code(statement, watch)) is not None:
@@ -311,6 +315,8 @@ def _dml(statement: Statement, draft: Draft, names: frozenset[bytes]) -> Stateme
     _check_later(found, draft.env)
     _pin_shapes(found, draft)
     plan = plan_statement({statement.name: statement.tree}, draft)
+    if plan.kind is Kind.PLANNED and not draft.is_extended:
+        check_no_parameters(draft, statement.start, statement.end)
     if plan.kind is Kind.PLANNED and draft.env.snapshot.server_version < 160000:
         _check_grammar(statement, found, draft)
     return replace(plan, effects=(*plan.effects, *effects))

@@ -74,6 +74,7 @@ class Row:
     same_as: Origin | None = None
     why: str = _ABSENT
     guard: bytes | None = None
+    is_moved: bool = False  # to the tenant that the statement assigns
 
     def target(self, column: SealedColumn) -> Target:
         bound = self.bound.get(column.rule.column)
@@ -388,13 +389,13 @@ def _moved(ctx: Inference, into: Written, scope: Scope, sets: list[_Set], assign
     bound = _bound_of_update(ctx, into, scope, sets)
     origin = _base_of(into, scope, assigned)
     if origin is not None:
-        return Row(tenancy.proven(scope, origin), bound, same_as=origin, why=_NO_CONSTANT)
+        return Row(tenancy.proven(scope, origin), bound, same_as=origin, why=_NO_CONSTANT, is_moved=True)
     tenant = (
         tenancy.constant_tenant(ctx, assigned.node, column)
         if assigned.node is not None and column is not None
         else None
     )
-    return Row(tenant, bound, why=_NO_CONSTANT)
+    return Row(tenant, bound, why=_NO_CONSTANT, is_moved=True)
 
 
 def _bound_of_update(

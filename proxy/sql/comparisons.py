@@ -71,6 +71,12 @@ def _compare_folded(ctx: Inference, left: Node, right: Node, scope: Scope, locat
     return True
 
 
+def folded_column(ctx: Inference, node: Node, scope: Scope) -> Value | None:
+    """`lower(c)` of a column with `compare: nocase` as one leaf; None: not this form."""
+    found = _folded(ctx, node)
+    return _folded_column(ctx, node, found[1], scope) if found is not None and found[0] == "lower" else None
+
+
 def _folded(ctx: Inference, node: Node) -> tuple[str, Node] | None:
     body = node.get("FuncCall")
     if (

@@ -13,7 +13,7 @@ from proxy.rules import TableRule
 from proxy.sql.catalog import Relation, SealedColumn
 from proxy.sql.draft import Draft
 from proxy.sql.literals import Literal, Literals
-from proxy.sql.plan import Edit
+from proxy.sql.plan import Edit, TenantOf
 from proxy.sql.scopes import Column, Item, Origin, Scope
 from proxy.sql.spans import Node, NoSpan, Spans
 from proxy.sql.types import Because, Leaf, LeafKind, Value, Var
@@ -72,6 +72,7 @@ class Inference:
     titles: list[tuple[Var, int, str]] = field(default_factory=list)  # names to keep, behind which token
     sheds: list[Shed] = field(default_factory=list)  # casts that go if what they are around is sealed
     rows: list[list[list[Node]]] = field(default_factory=list)  # the VALUES lists met, by their number
+    shown_tenants: dict[Origin, list[TenantOf]] = field(default_factory=dict)  # of rows written and returned
     is_protected: bool = False  # a relation with sealed columns is named
 
     # --- relations ---------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ def _plan(tree: Node, draft: Draft) -> StatementPlan:
             keep_name(ctx, output)
     resolution = Resolution(ctx)
     resolution.run()
+    if has_rows and (is_dml or _has_writes(body)):
+        resolution.check_returning()
     return StatementPlan(
         Kind.PLANNED,
         TAGS[kind],

@@ -8,11 +8,10 @@ One reason to change: the branches of MERGE that are supported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.errors import TenantUnknown, Unsupported
+from proxy.errors import Unsupported
 from proxy.sql import assignments, defaults, ranges, tenancy
 from proxy.sql.assignments import Written
 from proxy.sql.context import Inference, Output, Outputs
@@ -123,26 +122,6 @@ def _output(ctx: Inference, item: Node, level: Scope) -> Output:
 
 def _prove_shown(ctx: Inference, found: _Merge, shown: Scope) -> None:
     """What RETURNING shows of the target is of one tenant where every branch says so, and the same one."""
-    origin = found.into.origin
-    first = found.tenants[0] if found.tenants else None
-    if origin is None or first is None or first.expr is None:
-        return
-    if all(tenant is not None and tenancy.is_equal(ctx, first, tenant) for tenant in found.tenants):
-        shown.proofs[origin] = [first]
-
-
-def refuse_unproven(ctx: Inference, into: Written, outputs: Iterable[Output]) -> None:
-    """Cells that a write shows must be of a tenant that is known before it runs."""
-    for output in outputs:
-        for leaf in output.value.leaves:
-            bases = leaf.column.bases if leaf.column is not None else ()
-            sealed = leaf.var.find().sealed
-            if sealed is None or all(origin is not into.origin for origin, _ in bases):
-                continue
-            if tenancy.prove(ctx, leaf) is None:
-                raise TenantUnknown(
-                    f"the tenant of {sealed.rule.label} as it is returned is not known",
-                    column=sealed.rule.label,
-                    hint="read the row with a SELECT of its own",
-                    position=leaf.location,
-                )
+    tenant = tenancy.common(ctx, found.tenants)
+    if found.into.origin is not None and tenant is not None and tenant.expr is not None:
+        shown.proofs[found.into.origin] = [tenant]

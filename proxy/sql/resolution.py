@@ -47,6 +47,18 @@ class Resolution:
     compared_tenants: list[TenantOf] = field(default_factory=list)
     tokens: dict[tuple[object, ...], int] = field(default_factory=dict)
     edits: list[Edit] = field(default_factory=list)
+    unproven: Leaf | None = None  # a cell that is shown, of no tenant that the statement proves
+
+    def check_returning(self) -> None:
+        """A write has run when its rows come back, so each cell it shows must be of a tenant known before."""
+        env, leaf = self.ctx.draft.env, self.unproven
+        is_one = (
+            env.role.cross_tenant or len(env.role.tenants or ()) == 1 or tenancy.has_database_tenant(self.ctx)
+        )
+        sealed = leaf.var.find().sealed if leaf is not None else None
+        if leaf is not None and sealed is not None and self.read_tenants and not is_one:
+            why = "the statement proves that of other rows, but not of all that it returns"
+            raise tenancy.tenant_unknown(sealed, why, leaf.location)
 
     def run(self) -> None:
         classes: dict[int, list[Leaf]] = defaultdict(list)
@@ -180,8 +192,12 @@ class Resolution:
     def _column(self, column: SealedColumn, leaf: Leaf) -> None:
         if leaf.demand is Demand.CELL:
             proof = tenancy.prove(self.ctx, leaf)
-            if proof is not None and proof.expr is not None and proof not in self.read_tenants:
-                self.read_tenants.append(proof)
+            tenants = [proof] if proof is not None else self._shown_tenants(leaf)
+            if not tenants:
+                self.unproven = leaf
+            for tenant in tenants:
+                if tenant.expr is not None and tenant not in self.read_tenants:
+                    self.read_tenants.append(tenant)
         before, after = b"", b""
         if leaf.demand is Demand.TOKEN and not is_deterministic(column):
             before, after = TOKEN_OF[column.rule.storage]
@@ -198,6 +214,10 @@ class Resolution:
             self.edits.append(Edit(leaf.first, first - 1, (before,) if before else ()))
         if after or last < leaf.last:
             self.edits.append(Edit(last + 1, leaf.last, (after,) if after else ()))
+
+    def _shown_tenants(self, leaf: Leaf) -> list[TenantOf]:
+        bases = leaf.column.bases if leaf.column is not None else ()
+        return [tenant for origin, _ in bases for tenant in self.ctx.shown_tenants.get(origin, [])]
 
     def _constant(self, column: SealedColumn, leaf: Leaf, proof: TenantOf | None) -> None:
         assert leaf.expr is not None

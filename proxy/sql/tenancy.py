@@ -208,6 +208,14 @@ def is_equal(ctx: Inference, left: TenantOf, right: TenantOf) -> bool:
     return True
 
 
+def common(ctx: Inference, tenants: list[TenantOf | None]) -> TenantOf | None:
+    """The one tenant that all of these are; None where one is not known or they may differ."""
+    first = tenants[0] if tenants else None
+    if first is None or not all(other is not None and is_equal(ctx, first, other) for other in tenants[1:]):
+        return None
+    return first
+
+
 def _lifted(expr: Expr | None) -> int | None:
     return expr.number if isinstance(expr, Lifted) else None
 
@@ -218,7 +226,7 @@ def _lifted(expr: Expr | None) -> int | None:
 def require_one_tenant(ctx: Inference, column: SealedColumn, leaves: list[Leaf]) -> TenantOf | None:
     """The tenant of a comparison. PS002 where its cells could be of several; `scope: table` needs none."""
     proof, has_columns = common_proof(ctx, leaves)
-    if _has_one_index(column) or not has_columns or proof is not None:
+    if has_one_index(column) or not has_columns or proof is not None:
         return proof
     leaf = next(leaf for leaf in leaves if leaf.kind is LeafKind.COLUMN and not is_circular(leaf))
     raise TenantUnknown(
@@ -229,7 +237,7 @@ def require_one_tenant(ctx: Inference, column: SealedColumn, leaves: list[Leaf])
     )
 
 
-def _has_one_index(column: SealedColumn) -> bool:
+def has_one_index(column: SealedColumn) -> bool:
     """`scope: table`: tokens of all tenants are of one key. A deterministic envelope is always its tenant's."""
     return column.rule.scope is IndexScope.TABLE and not is_deterministic(column)
 
@@ -260,7 +268,7 @@ def written_tenant(ctx: Inference, column: SealedColumn, leaf: Leaf, proof: Tena
         return proof
     if rule is not None and has_session_tenant(rule):
         return SESSION
-    if _has_one_index(column) and leaf.demand is Demand.TOKEN:
+    if has_one_index(column) and leaf.demand is Demand.TOKEN:
         return SESSION  # the one index key of the table is of no tenant
     raise tenant_unknown(column, "the statement does not say for which tenant this value is", leaf.location)
 

@@ -5,21 +5,22 @@ One reason to change: the forms of writing that are supported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.errors import Unsupported
-from proxy.sql import assignments, defaults, merges, ranges, tenancy
+from proxy.sql import assignments, conflicts, defaults, merges, ranges, tenancy
 from proxy.sql.assignments import Written
 from proxy.sql.context import Inference, Outputs
-from proxy.sql.expressions import condition, infer_plain, plain_parts
+from proxy.sql.expressions import condition, infer_plain
 from proxy.sql.plan import TenantOf
 from proxy.sql.queries import target_list, with_clause
-from proxy.sql.scopes import Column, Item, Origin, Scope
+from proxy.sql.scopes import Item, Origin, Scope
 from proxy.sql.spans import Node
 from proxy.sql.types import Because
 
 _VALUES_ONLY: Final = frozenset({"valuesLists", "limitOption", "op", "withClause"})
+_ROWS: Final = (("old", "new"), ("new",))  # what was of another tenant before is not shown
 _OLD_NEW: Final = 180000  # the first server version with RETURNING old, new
 
 
@@ -51,13 +52,20 @@ def _target(ctx: Inference, body: Node) -> Written:
 
 
 def _returning(
-    ctx: Inference, body: Node, into: Written, scope: Scope, star: list[ranges.Star], *, is_merge: bool = False
+    ctx: Inference,
+    body: Node,
+    into: Written,
+    scope: Scope,
+    star: list[ranges.Star],
+    *,
+    is_merge: bool = False,
+    is_moved: bool = False,
 ) -> Outputs:
     clause = body.get("returningClause", {})
     if clause.get("options"):
         raise Unsupported("RETURNING WITH (..) over a protected table is not supported", hint="name the columns")
     if ctx.draft.env.snapshot.server_version >= _OLD_NEW:
-        rows = [Item(name, list(into.item.columns)) for name in ("old", "new")]
+        rows = [Item(name, list(into.item.columns)) for name in _ROWS[is_moved]]
         scope.parent = Scope(scope.parent, rows)
     own = ranges.Star(into.item.columns, [into.item], is_open=into.item.is_open)
     return target_list(ctx, clause.get("exprs", []), scope, [*star, own] if is_merge else [own, *star])
@@ -83,8 +91,31 @@ def _update(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
     star = [ranges.from_item(ctx, item, level) for item in body.get("fromClause", [])]
     condition(ctx, body.get("whereClause"), level, "WHERE")
     tenancy.gather(ctx, body.get("whereClause"), level)
-    assignments.set_clause(ctx, body["targetList"], into, level)
-    return _returning(ctx, body, into, level, star)
+    row = assignments.set_clause(ctx, body["targetList"], into, level)
+    if row.is_moved and into.origin is not None:
+        level = _moved(level, into.origin)
+        _prove_shown(ctx, into, level, [row.tenant])
+    return _returning(ctx, body, into, level, star, is_moved=row.is_moved)
+
+
+def _moved(level: Scope, origin: Origin) -> Scope:
+    """The names of RETURNING where the row has gone to another tenant: what was proven of it no longer holds."""
+    shown = Scope(level.parent, level.items, level.merged)
+    shown.proofs = {known: proofs for known, proofs in level.proofs.items() if known is not origin}
+    shown.same_tenant = [pair for pair in level.same_tenant if origin not in pair]
+    return shown
+
+
+def _prove_shown(ctx: Inference, into: Written, shown: Scope, tenants: list[TenantOf | None]) -> None:
+    """Cells that RETURNING shows are of the tenants that the rows were written for, where all are known."""
+    known = [tenant for tenant in tenants if tenant is not None and tenant.expr is not None]
+    if into.origin is None or not known or len(known) < len(tenants):
+        return
+    common = tenancy.common(ctx, tenants)
+    if common is not None:
+        shown.proofs[into.origin] = [common]
+    else:
+        ctx.shown_tenants[into.origin] = list(dict.fromkeys(known))
 
 
 def _merge(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
@@ -100,9 +131,13 @@ def _merge(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
 
 @dataclass(slots=True)
 class _Source:
-    """What the tenant of the inserted rows is, for ON CONFLICT: known where all rows have one."""
+    """The tenants of the inserted rows (None: not known)."""
 
-    tenant: TenantOf | None = None
+    tenants: list[TenantOf | None] = field(default_factory=list)
+
+    def common(self, ctx: Inference) -> TenantOf | None:
+        """The one tenant of all rows."""
+        return tenancy.common(ctx, self.tenants)
 
 
 def _insert(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
@@ -122,10 +157,13 @@ def _insert(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
         _insert_values(ctx, body, query, into, (names, with_clause(ctx, query.get("withClause"), outer)), source)
     else:
         _insert_select(ctx, body, query, into, (names, outer), source)
-    level = Scope(outer, [into.item])
+    changed = None
     if "onConflictClause" in body:
-        _on_conflict(ctx, body["onConflictClause"], into, level, source)
-    return _returning(ctx, body, into, Scope(outer, [into.item]), [])
+        changed = conflicts.on_conflict(ctx, body["onConflictClause"], into, outer, source.common(ctx))
+    shown = Scope(outer, [into.item])
+    tenants = [*source.tenants, *([changed.tenant] if changed is not None else [])]
+    _prove_shown(ctx, into, shown, tenants)
+    return _returning(ctx, body, into, shown, [])
 
 
 def _insert_values(
@@ -141,11 +179,7 @@ def _insert_values(
             assignments.assign(ctx, into, name, item, (level, row))
         for item in items[len(names) :]:
             infer_plain(ctx, item, level, Because("a value without a column"))
-    first = written[0].tenant
-    if first is not None and all(
-        r.tenant is not None and tenancy.is_equal(ctx, first, r.tenant) for r in written
-    ):
-        source.tenant = first
+    source.tenants = [row.tenant for row in written]
     defaults.insert_missing(ctx, body, into, given, written)
 
 
@@ -159,57 +193,8 @@ def _insert_select(
             "what this SELECT gives is not known, and the table has encrypted columns", hint="name the columns"
         )
     row = assignments.row_of_outputs(ctx, into, names, outputs)
-    source.tenant = row.tenant
+    source.tenants = [row.tenant] if not row.rows else list(row.rows.values())
     for i, output in enumerate(outputs.columns):
         name = names[i] if i < len(names) else ""
         assignments.assign_value(ctx, into, name, output.value, row)
     defaults.select_missing(ctx, body, query, into, names[: len(outputs.columns)], row)
-
-
-def _on_conflict(ctx: Inference, body: Node, into: Written, level: Scope, source: _Source) -> None:
-    """The proposed row is named `excluded`. Where the conflict is over the tenant column too, both rows are of
-    one tenant."""
-    infer_clause = body.get("infer", {})
-    columns = _conflict_target(ctx, infer_clause, into, level)
-    if body.get("action") != "ONCONFLICT_UPDATE":
-        return
-    proposed = _proposed(into)
-    inner = Scope(level.parent, [into.item, proposed.item])
-    tenant_column = into.relation.tenant_column if into.relation is not None else None
-    if into.origin is not None and proposed.origin is not None:
-        if tenant_column is not None and tenant_column in columns:
-            inner.same_tenant += [(into.origin, proposed.origin), (proposed.origin, into.origin)]
-        if source.tenant is not None:
-            inner.proofs[proposed.origin] = [source.tenant]
-    condition(ctx, body.get("whereClause"), inner, "WHERE")
-    tenancy.gather(ctx, body.get("whereClause"), inner)
-    assignments.set_clause(ctx, body["targetList"], into, inner)
-
-
-def _proposed(into: Written) -> Written:
-    origin = Origin(into.relation) if into.relation is not None else None
-    columns = [
-        Column(c.name, c.sealed, None, tuple((origin, base) for _, base in c.bases) if origin is not None else ())
-        for c in into.item.columns
-    ]
-    return Written(into.relation, Item("excluded", columns, is_open=into.item.is_open), origin)
-
-
-def _conflict_target(ctx: Inference, clause: Node, into: Written, level: Scope) -> set[str]:
-    names: set[str] = set()
-    for element in clause.get("indexElems", []):
-        body = element["IndexElem"]
-        if "name" not in body:
-            plain_parts(ctx, body, level, Because("a conflict target", clause.get("location")))
-            continue
-        names.add(body["name"])
-        sealed = into.sealed(body["name"])
-        if sealed is not None:
-            raise Unsupported(
-                f"{sealed.rule.label} is encrypted: a conflict target over it is not supported",
-                column=sealed.rule.label,
-                hint="use a unique key of plain columns",
-                position=clause.get("location"),
-            )
-    condition(ctx, clause.get("whereClause"), level, "a conflict target's WHERE")
-    return names

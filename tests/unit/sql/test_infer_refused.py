@@ -208,7 +208,8 @@ STATEMENTS = [
     ("INSERT INTO staff (ssn, level) VALUES (current_user, 'x')", "PS001"),
     ("INSERT INTO staff (ssn, level) VALUES ('a' || now(), 'x')", "PS001"),
     ("INSERT INTO staff (ssn[1], level) VALUES ('a', 'x')", "PS001"),
-    ("INSERT INTO staff (id, ssn, level) VALUES (1, 'x', 'y') ON CONFLICT (ssn) DO NOTHING", "PS001"),
+    ("INSERT INTO staff (id, ssn, level) VALUES (1, 'x', 'y') ON CONFLICT (level) DO NOTHING", "PS001"),
+    ("INSERT INTO staff (id, ssn, level) VALUES (1, 'x', 'y') ON CONFLICT (lower(ssn)) DO NOTHING", "PS001"),
     ("INSERT INTO staff (id, ssn, level) VALUES (1, 'x', 'y') ON CONFLICT (upper(ssn)) DO NOTHING", "PS001"),
     ("INSERT INTO staff (id, level) VALUES (1, 'y') ON CONFLICT (id) WHERE ssn > 'x' DO NOTHING", "PS001"),
     (

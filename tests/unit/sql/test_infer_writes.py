@@ -70,6 +70,11 @@ INSERTED = [
         "WHERE substring(staff.ssn from 10 for 15) = <2> RETURNING ssn",
     ),
     (
+        "INSERT INTO staff (id, ssn, level) VALUES (1, 'x', 'y') ON CONFLICT (ssn) DO NOTHING",
+        "INSERT INTO staff (id, ssn, level) VALUES (1, <0>, <1>) ON CONFLICT "
+        "(substring(ssn from 10 for 15)) DO NOTHING",
+    ),
+    (
         "INSERT INTO staff (id, level) VALUES (1, 'y') ON CONFLICT (id) DO UPDATE "
         "SET (level, name) = (EXCLUDED.level, 'z'), ssn = COALESCE(EXCLUDED.ssn, staff.ssn)",
         "INSERT INTO staff (id, level) VALUES (1, <0>) ON CONFLICT (id) DO UPDATE "

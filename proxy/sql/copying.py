@@ -118,17 +118,14 @@ def copy_of_query(statement: Statement, inner: StatementPlan, draft: Draft) -> S
                 "COPY of a query over a column with bind: in its rule", hint="Copy the table itself, or SELECT."
             )
         options = read_options(statement.tree, draft)
+        if options.forces.get("force_quote"):  # the plan does not keep the names of results
+            raise Unsupported(
+                "FORCE_QUOTE with names, over a query", hint="Use FORCE_QUOTE *, or copy the table."
+            )
         named = tuple(options.column("", result.column) for result in results)
-        copy = CopyPlan(False, "query", options.dialect, options.encoding, _forced(statement.tree, named, draft))
+        needed = tuple(n for n, column in enumerate(named) if column.sealed is not None)
+        copy = CopyPlan(False, "query", options.dialect, options.encoding, named, needed)
     return replace(inner, tag="COPY", results=None, copy=copy)
-
-
-def _forced(tree: Node, columns: tuple[CopyColumn, ...], draft: Draft) -> tuple[CopyColumn, ...]:
-    """FORCE_QUOTE of a query names its results, whose names the plan does not keep."""
-    names = read_options(tree, draft).forces.get("force_quote", frozenset())
-    if names:
-        raise Unsupported("FORCE_QUOTE with names, over a query", hint="Use FORCE_QUOTE *, or copy the table.")
-    return columns
 
 
 def refuse_slots(draft: Draft) -> None:

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 COPY_HEAD: Final = 8  # of a CopyInResponse: type, length, format, number of columns
 
 
+def copy_places(context: bytes) -> list[bytes]:
+    """Where in the data of a COPY the server found an error, without what it found there."""
+    lines = (line for line in context.split(b"\n") if line.startswith(b"COPY "))
+    return [line.split(b": ", 1)[0] for line in lines][:1]
+
+
 def current(head: Entry) -> Execution | None:
     """What the server is at."""
     return head.execution if head.text is None else head.text.current

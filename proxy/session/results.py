@@ -14,7 +14,7 @@ from proxy.audit.events import Outcome
 from proxy.errors import InternalError, NotAllowed, PgsealError, SchemaMismatch, TenantUnknown, Unsupported
 from proxy.rules import Storage
 from proxy.session.cells import Missing
-from proxy.session.copies import CopyReplies
+from proxy.session.copies import CopyReplies, copy_places
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
@@ -36,6 +36,7 @@ OTHER_TENANT: Final = TenantUnknown(
     "a row to be updated belongs to another tenant than the session's",
     hint="Restrict the UPDATE to the session's tenant, or assign the tenant column too.",
 )
+CONTEXT: Final = ord("W")
 HIDDEN_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query and position
 
 
@@ -317,6 +318,8 @@ class Results:
             return self._planning.error_message(OTHER_TENANT)
         fields: list[tuple[int, bytes]] = []
         for code, text in found:
+            if code == CONTEXT and plan.tag == "COPY":
+                fields.extend((code, place) for place in copy_places(text))
             if code in HIDDEN_FIELDS:
                 continue
             if code == ord("P") and rendered is not None and text.isdigit():

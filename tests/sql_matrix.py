@@ -334,21 +334,6 @@ COMPARISONS: Final = [
         "SELECT id, count(*) OVER (PARTITION BY ssn) FROM {t} ORDER BY id",
         "SELECT id, CASE ssn WHEN '123-45-6789' THEN 1 WHEN '' THEN 2 ELSE 3 END FROM {t} ORDER BY id",
     ),
-    *cases(
-        "DISTINCT, UNION, NULLIF, INTERSECT, EXCEPT",
-        frozenset({DET}),
-        "SELECT DISTINCT ssn FROM {t}",
-        "SELECT DISTINCT ssn, born FROM {t}",
-        "SELECT ssn FROM {t} UNION SELECT ssn FROM {o}",
-        "SELECT NULLIF(ssn, '') FROM {t} ORDER BY id",
-        "SELECT ssn FROM {t} INTERSECT SELECT ssn FROM {o}",
-        "SELECT ssn FROM {t} EXCEPT SELECT ssn FROM {o}",
-    ),
-    *cases(
-        "JOIN USING, NATURAL over a sealed column",
-        NONE,
-        "SELECT p.id FROM {t} p JOIN {o} o USING (ssn) ORDER BY p.id",
-    ),
 ]
 
 _ORDERED: Final = (
@@ -392,7 +377,6 @@ _FUNCTIONS: Final = (
     "SELECT id FROM {t} WHERE ssn = name",
     "SELECT id FROM {t} WHERE ssn = alias",
     "SELECT id FROM {t} WHERE ssn = 'x' COLLATE \"C\"",
-    "SELECT * FROM {t} NATURAL JOIN {o}",
 )
 REFUSED: Final = [
     *cases("order and patterns", NONE, *_ORDERED),

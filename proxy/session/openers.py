@@ -39,7 +39,8 @@ def make_opener(
         if expected.column is None:
             continue
         is_binary = formats[index] == 1
-        show = shower(expected.column.rule.type, is_binary, settings)
+        own, shown = expected.column.rule.type, expected.type
+        show = shower(own if shown is None or shown.name == own.name else shown, is_binary, settings)
         bound = tuple((i, _reader(fields[i], formats[i], settings)) for i in expected.bound)
         columns.append(OpenColumn(expected.column, index - last - 1, is_binary, show, bound))
         last = index

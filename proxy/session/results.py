@@ -357,7 +357,7 @@ def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:
     results = plan.results if plan.results is not None else (PLAIN,) * len(fields)
     for expected, field in zip(results, fields, strict=True):
         if expected.column is not None:
-            kind = expected.column.rule.type
+            kind = expected.type or expected.column.rule.type
             field = replace(field, type_oid=kind.oid, type_size=kind.size, typmod=kind.typmod)
         shown.append(field)
     return b.build_row_description(shown)

@@ -43,9 +43,12 @@ def cast(ctx: Inference, body: Node, scope: Scope) -> Value:
     if found is not None and not found[1] and value.var.find().plain is None and value.leaves:
         if value.direct is None:
             ctx.sheds.append(Shed(value, found[0], body))
-            return Value(value.var, value.leaves, location=max(location, 0))
+            return Value(value.var, value.leaves, None, max(location, 0), True, found[0])
         if _takes(value, value.direct, found[0]):
             widen(ctx, value.direct, {"TypeCast": body})
+            sealed = value.var.find().sealed
+            if sealed is None or found[0] != sealed.rule.type:
+                value.cast = found[0]
             return value
     make_plain(value, Because("a cast", location if location >= 0 else None, APPLICATION))
     return plain(location=max(location, 0))

@@ -10,9 +10,12 @@ from typing import Final
 
 from proxy.sql.context import Inference
 from proxy.sql.literals import names_of, system_name
-from proxy.sql.scopes import Found, Scope, resolve
-from proxy.sql.spans import Node
-from proxy.sql.types import Because, Demand, Leaf, Value, make_plain, unify
+from proxy.sql.plan import Edit
+from proxy.sql.scopes import Found, Scope, compared_tenants, resolve
+from proxy.sql.spans import Node, NoSpan
+from proxy.sql.types import Because, Demand, Leaf, Value, is_deterministic, make_plain, unify
+from proxy.values.base import LogicalType
+from proxy.values.registry import BASE
 
 EQUALITY: Final = frozenset({"=", "<>", "!="})
 _FOLDS: Final = frozenset({"lower", "upper"})
@@ -152,7 +155,67 @@ def any_of(ctx: Inference, body: Node, scope: Scope, location: int) -> None:
 def nullif(ctx: Inference, body: Node, scope: Scope, location: int) -> Value:
     """The server compares the two and shows the first: one form must do for both."""
     left, right = ctx.infer(ctx, body["lexpr"], scope), ctx.infer(ctx, body["rexpr"], scope)
+    made = _nullif_by_token(ctx, body, left, right, location)
+    if made is not None:
+        return made
     root = unify(left.var, right.var, Because("comparing it with", location))
     root.is_compared = True
     root.one_form = Because("NULLIF", location, "write CASE WHEN col = value THEN NULL ELSE col END")
-    return Value(root, left.leaves + right.leaves, location=location)
+    return Value(
+        root, left.leaves + right.leaves, location=location, is_remade=left.is_remade, cast=_as_text(left)
+    )
+
+
+def _nullif_by_token(ctx: Inference, body: Node, left: Value, right: Value, location: int) -> Value | None:
+    """`NULLIF(col, x)` of a randomised column: CASE WHEN its token = (that of x) THEN NULL ELSE col END.
+    None: not of such a column."""
+    leaf = left.direct
+    sealed = leaf.column.seal() if leaf is not None and leaf.column is not None else None
+    if leaf is None or leaf.column is None or leaf.scope is None or sealed is None or is_deterministic(sealed):
+        return None
+    first, last = leaf.inner
+    try:
+        word = ctx.spans.at(body)
+        closed = ctx.spans.partner(word + 1)
+    except NoSpan:
+        return None
+    comma = _comma(ctx, word + 2, closed)
+    if first > last or comma is None:
+        return None
+    compare(ctx, left, right, location)
+    ctx.edits.append(Edit(word, word + 1, (b"(CASE WHEN ",)))
+    ctx.edits.append(Edit(comma, comma, (b" = (",)))
+    shown = ctx.column_value(leaf.column, leaf.scope, None, location)
+    second = shown.leaves[0]
+    second.first = second.last = closed
+    second.inserted = (b") THEN NULL ELSE ", b" END)")
+    second.name = b"".join(ctx.draft.token_text(n) for n in range(first, last + 1))
+    second.is_within = leaf.is_within
+    return Value(shown.var, (second,), location=location, is_remade=left.is_remade, cast=_as_text(left))
+
+
+def _as_text(value: Value) -> LogicalType | None:
+    """varchar has no operators of its own: what they give is text."""
+    sealed = value.var.find().sealed
+    is_varchar = value.cast is None and sealed is not None and sealed.rule.type.name == "varchar"
+    return BASE["text"] if is_varchar or (value.cast is not None and value.cast.name == "varchar") else value.cast
+
+
+def _comma(ctx: Inference, at: int, closed: int) -> int | None:
+    """The comma between the two arguments that begin at `at`."""
+    while at < closed:
+        text = ctx.spans.text(at)
+        if text == b",":
+            return at
+        at = ctx.spans.partner(at) + 1 if text in (b"(", b"[") else at + 1
+    return None
+
+
+def set_apart(value: Value, keys: list[Value]) -> None:
+    """Where the tenant column of the same row is a key too, cells of two tenants are never compared."""
+    leaf = value.direct
+    if leaf is None or leaf.column is None:
+        return
+    origins = {origin for origin, _ in leaf.column.bases}
+    others = (key.direct.column for key in keys if key.direct is not None and key.direct.column is not None)
+    leaf.is_apart = any(origin in origins for column in others for origin, _ in compared_tenants(column.bases))

@@ -12,6 +12,7 @@ from proxy.errors import SchemaMismatch, UndefinedTable, Unsupported
 from proxy.rules import TableRule
 from proxy.sql.catalog import Relation, SealedColumn
 from proxy.sql.draft import Draft
+from proxy.sql.duplicates import Distinct, Union
 from proxy.sql.literals import Literal, Literals
 from proxy.sql.plan import Edit, TenantOf
 from proxy.sql.scopes import Column, Item, Origin, Scope
@@ -71,6 +72,7 @@ class Inference:
     written: list[SealedColumn] = field(default_factory=list)  # columns assigned, also by a DEFAULT
     titles: list[tuple[Var, int, str]] = field(default_factory=list)  # names to keep, behind which token
     sheds: list[Shed] = field(default_factory=list)  # casts that go if what they are around is sealed
+    duplicates: list[Distinct | Union] = field(default_factory=list)
     rows: list[list[list[Node]]] = field(default_factory=list)  # the VALUES lists met, by their number
     shown_tenants: dict[Origin, list[TenantOf]] = field(default_factory=dict)  # of rows written and returned
     is_protected: bool = False  # a relation with sealed columns is named
@@ -164,7 +166,7 @@ class Inference:
         var = self._var(column, location)
         leaf = Leaf(LeafKind.COLUMN, var, location, first, last, column=column, scope=scope, inner=(first, last))
         self.leaves.append(leaf)
-        return Value(var, (leaf,), leaf, location)
+        return Value(var, (leaf,), leaf, location, column.is_remade, column.cast)
 
     def _var(self, column: Column, location: int) -> Var:
         if column.sealed is not None:

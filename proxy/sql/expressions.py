@@ -20,6 +20,7 @@ from proxy.sql.comparisons import (
     compare_nodes,
     in_list,
     nullif,
+    set_apart,
 )
 from proxy.sql.context import Inference
 from proxy.sql.literals import CONSTANTS, names_of, system_name
@@ -34,6 +35,7 @@ from proxy.sql.types import (
     Var,
     make_plain,
     plain,
+    together,
     unify,
 )
 from proxy.sql.watch import RUNNERS, SET_CONFIG
@@ -105,13 +107,19 @@ def _column(ctx: Inference, body: Node, scope: Scope) -> Value:
     found = resolve(scope, names_of(body["fields"]), location)
     match found:
         case Found():
-            return ctx.column_value(found.column, found.scope, {"ColumnRef": body}, location)
+            return _named(ctx, found, {"ColumnRef": body}, scope, location)
         case Row():
             _refuse_row(found, location)
             return plain("a whole row", location)
         case _:
             ctx.unresolved.append((names_of(body["fields"])[-1], location))
             return plain("a column", location)
+
+
+def _named(ctx: Inference, found: Found, node: Node, scope: Scope, location: int) -> Value:
+    value = ctx.column_value(found.column, found.scope, node, location)
+    value.leaves[0].is_within = found.scope is not scope.home
+    return value
 
 
 def _whole_row(ctx: Inference, path: tuple[str, ...], scope: Scope, location: int) -> Value:
@@ -151,7 +159,7 @@ def _indirection(ctx: Inference, body: Node, scope: Scope) -> Value:
             name = fields[0]["String"].get("sval", "")
             column = resolve(scope, (*path, name), location)
             if isinstance(column, Found):
-                return ctx.column_value(column.column, column.scope, {"A_Indirection": body}, location)
+                return _named(ctx, column, {"A_Indirection": body}, scope, location)
             return plain("a column", location)
     because = Because("a field or element of it", None, "select the column itself")
     infer_plain(ctx, arg, scope, because)
@@ -219,7 +227,7 @@ def _joined(ctx: Inference, nodes: list[Node], scope: Scope, what: str, location
     var = Var()
     for value in values:
         var = unify(var, value.var, Because(f"{what} with", location, "give constants in the other branches"))
-    return Value(var, tuple(leaf for value in values for leaf in value.leaves), location=location)
+    return together(var, values, location)
 
 
 def _coalesce(ctx: Inference, body: Node, scope: Scope) -> Value:
@@ -239,7 +247,9 @@ def _case(ctx: Inference, body: Node, scope: Scope) -> Value:
     results = [when["result"] for when in whens]
     if "defresult" in body:
         results.append(body["defresult"])
-    return _joined(ctx, results, scope, "CASE", location)
+    value = _joined(ctx, results, scope, "CASE", location)
+    value.is_remade = value.is_remade or "defresult" not in body
+    return value
 
 
 # --- subqueries, functions ---------------------------------------------------------------------------
@@ -257,7 +267,7 @@ def _sublink(ctx: Inference, body: Node, scope: Scope) -> Value:
         return plain(location=location)
     if kind == "EXPR_SUBLINK" and len(outputs.columns) == 1 and not outputs.is_open:
         value = outputs.columns[0].value
-        return Value(value.var, value.leaves, location=location)
+        return Value(value.var, value.leaves, None, location, value.is_remade, value.cast)
     because = Because("this subquery", location, "compare with = or IN")
     for output in outputs.columns:
         make_plain(output.value, because)
@@ -321,14 +331,20 @@ def _passing(ctx: Inference, name: str, args: list[Node], scope: Scope, location
     for i, arg in enumerate(args):
         if i not in PASSES[name]:
             infer_plain(ctx, arg, scope, Because(f"an argument of {name}()", location))
-    return _joined(ctx, shown, scope, f"{name}()", location)
+    value = _joined(ctx, shown, scope, f"{name}()", location)
+    value.is_remade = True
+    for leaf in value.leaves:
+        leaf.is_elsewhere = True
+    return value
 
 
 def _window(ctx: Inference, over: Node | None, scope: Scope) -> None:
     if over is None:
         return
-    for key in over.get("partitionClause", []):
-        grouped_by_token(ctx, infer(ctx, key, scope))
+    keys = [infer(ctx, key, scope) for key in over.get("partitionClause", [])]
+    for value in keys:
+        grouped_by_token(ctx, value)
+        set_apart(value, keys)
     for sort in over.get("orderClause", []):
         _sort_key(ctx, sort, scope)
     because = Because("a window frame", over.get("location"))

@@ -20,7 +20,9 @@ from proxy.sql.params import finish_params
 from proxy.sql.plan import Edit, Kind, ResultColumn, StatementPlan
 from proxy.sql.resolution import Resolution
 from proxy.sql.spans import Node, Spans
-from proxy.sql.types import Demand, Leaf
+from proxy.sql.types import Demand, Leaf, Value
+from proxy.values.base import LogicalType
+from proxy.values.registry import BASE, base_of
 
 TAGS: Final = {
     "SelectStmt": "SELECT",
@@ -29,6 +31,9 @@ TAGS: Final = {
     "DeleteStmt": "DELETE",
     "MergeStmt": "MERGE",
 }
+
+# Of columns of one family, and typed constants beside them, PostgreSQL shows this one.
+_WIDER: Final = {"int2": 1, "int4": 2, "int8": 3, "bpchar": 1, "varchar": 2, "text": 3}
 
 __all__ = ["finish_params", "plan_statement"]
 
@@ -94,8 +99,10 @@ def _results(outputs: Outputs) -> tuple[ResultColumn, ...] | None:
     if not outputs.is_open:
         leaves = [output.value.direct for output in outputs.columns]
         return tuple(
-            ResultColumn(column, _bound(column, leaf, leaves) if column is not None else ())
-            for column, leaf in zip(sealed, leaves, strict=True)
+            ResultColumn(column, _bound(column, leaf, leaves), _type_of(column, output.value))
+            if column is not None
+            else ResultColumn()
+            for column, leaf, output in zip(sealed, leaves, outputs.columns, strict=True)
         )
     first = next((column for column in sealed if column is not None), None)
     if first is None:
@@ -105,6 +112,23 @@ def _results(outputs: Outputs) -> tuple[ResultColumn, ...] | None:
         column=first.rule.label,
         hint="name the columns instead of *",
     )
+
+
+def _type_of(column: SealedColumn, value: Value) -> LogicalType | None:
+    """The type of a sealed result where that is not its column's own: a cast's, the wider one of several columns,
+    and no length where PostgreSQL has none for such an expression."""
+    if value.cast is not None:
+        return value.cast
+    seals = [leaf.column.seal() for leaf in value.leaves if leaf.column is not None]
+    types = {seal.rule.type for seal in seals if seal is not None}
+    names = {type_.name for type_ in types} | {leaf.word for leaf in value.leaves} & _WIDER.keys()
+    if len(types) <= 1 and not (value.is_remade or names - {column.rule.type.name}):
+        return None
+    return base_of(max((BASE[name] for name in names), key=_width)) if names else base_of(column.rule.type)
+
+
+def _width(type_: LogicalType) -> int:
+    return _WIDER.get(type_.name, 0)
 
 
 def _bound(column: SealedColumn, leaf: Leaf | None, leaves: list[Leaf | None]) -> tuple[int, ...]:

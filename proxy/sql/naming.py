@@ -68,3 +68,8 @@ def _sublink(body: Node) -> str:
                 target = targets[0]["ResTarget"]
                 return target.get("name") or strong_name(target["val"])
     return ""
+
+
+def quoted(name: str) -> bytes:
+    """A name as an identifier of SQL."""
+    return b'"' + name.replace('"', '""').encode() + b'"'

@@ -9,6 +9,7 @@ from proxy.errors import Unsupported
 from proxy.sql import tenancy
 from proxy.sql.context import Inference, Output, Outputs
 from proxy.sql.literals import CONSTANTS
+from proxy.sql.naming import quoted as quoted
 from proxy.sql.naming import strong_name
 from proxy.sql.scopes import Column
 from proxy.sql.spans import Node, NoSpan
@@ -29,6 +30,7 @@ def _shown(ctx: Inference, output: Output, name: str) -> Column:
     value = output.value
     value.ask(Demand.CELL)
     column = Column(name, None, value.var, proof=tenancy.output_proof(ctx, value))
+    column.is_remade, column.cast = value.is_remade, value.cast
     if value.direct is not None and value.direct.column is not None:
         column.bases = value.direct.column.bases
         column.values = value.direct.column.values if value.direct.cast is None else None
@@ -47,7 +49,9 @@ def keep_name(ctx: Inference, output: Output) -> None:
     is_cast_away = kind == "TypeCast" and any(item.node is body for item in ctx.sheds)
     is_weak = is_cast_away and not strong_name(target["val"])
     is_constant = kind in CONSTANTS and ctx.literals.read(target["val"]) is not None
-    if not (is_weak or is_constant):
+    is_rewritten = any(leaf.inserted or leaf.grouped is not None for leaf in output.value.leaves)
+    is_renamed = is_rewritten and kind in ("A_Expr", "CaseExpr")  # named NULLIF, or as what is behind ELSE
+    if not (is_weak or is_constant or is_renamed):
         return
     try:
         last = ctx.spans.cast_end(body) if is_cast_away else ctx.spans.of(target["val"])[1]
@@ -77,8 +81,3 @@ def named_output(ctx: Inference, node: Node, outputs: Outputs) -> Output | None:
         sealed = [output for output in named if output.value.var.find().sealed]
         return sealed[0] if sealed else named[0] if named else None
     return None
-
-
-def quoted(name: str) -> bytes:
-    """A name as an identifier of SQL."""
-    return b'"' + name.replace('"', '""').encode() + b'"'

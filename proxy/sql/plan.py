@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import PgsealError
 from proxy.rules import RoleRule
 from proxy.sql.catalog import Relation, SealedColumn, Snapshot
+from proxy.values.base import LogicalType
 from proxy.values.constants import Expr
 
 if TYPE_CHECKING:
@@ -118,10 +119,12 @@ class ClientParam:
 
 @dataclass(frozen=True, slots=True)
 class ResultColumn:
-    """One column of a result. `column` None: plain, shown as it is. `is_array`: array_agg of cells (later)."""
+    """One column of a result. `column` None: plain, shown as it is. `is_array`: array_agg of cells (later).
+    `type`: the type an expression over the column is shown with, where that is not the column's own."""
 
     column: SealedColumn | None = None
     bound: tuple[int, ...] = ()  # positions in the same result of the rule's `bind:` columns, in its order
+    type: LogicalType | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from typing import Final
 from proxy.errors import SchemaMismatch, Unsupported
 from proxy.sql import grouping, ranges, tenancy
 from proxy.sql.context import Inference, Output, Outputs
+from proxy.sql.duplicates import Shown, Union
 from proxy.sql.expressions import condition, infer, infer_plain, named_window, sorting
 from proxy.sql.literals import names_of
 from proxy.sql.naming import output_name
 from proxy.sql.outputs import named_output, shown_columns
 from proxy.sql.scopes import Column, Cte, Scope, find_item
 from proxy.sql.spans import Node
-from proxy.sql.types import Because, LeafKind, Value, Var, make_plain, unify
+from proxy.sql.types import Because, LeafKind, Value, Var, make_plain, together, unify
 
 _SET_WORDS: Final = {"SETOP_UNION": "UNION", "SETOP_INTERSECT": "INTERSECT", "SETOP_EXCEPT": "EXCEPT"}
 
@@ -39,6 +40,7 @@ def select(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
         inner = Scope(outer)
         outputs = _plain_select(ctx, body, inner)
     _order_by(ctx, body, outputs, inner)
+    grouping.finish(ctx, inner)
     for key in ("limitCount", "limitOffset"):
         if key in body:
             infer_plain(ctx, body[key], inner, Because(key))
@@ -87,7 +89,9 @@ def _recursive(ctx: Inference, body: Node, query: Node, level: Scope) -> Outputs
         column.bases, column.proof = (), None
     level.ctes[body["ctename"]] = Cte(columns, first.is_open)
     second = select(ctx, query["rarg"], inner)
-    outputs = _merge(ctx, first, second, "UNION", bool(query.get("all")))
+    outputs = _merge(
+        ctx, first, second, "UNION", bool(query.get("all")), "write UNION ALL with a condition to end it"
+    )
     _order_by(ctx, query, outputs, Scope(inner))
     return outputs
 
@@ -99,6 +103,7 @@ def _plain_select(ctx: Inference, body: Node, scope: Scope) -> Outputs:
     star = [ranges.from_item(ctx, item, scope) for item in body.get("fromClause", [])]
     condition(ctx, body.get("whereClause"), scope, "WHERE")
     tenancy.gather(ctx, body.get("whereClause"), scope)
+    scope.n_before = len(ctx.leaves)
     outputs = target_list(ctx, body.get("targetList", []), scope, star)
     for window in body.get("windowClause", []):
         named_window(ctx, window["WindowDef"], scope)
@@ -223,11 +228,20 @@ def _row(ctx: Inference, items: list[Node], scope: Scope, row: tuple[int, int]) 
 
 def _set_operation(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
     left, right = select(ctx, body["larg"], scope), select(ctx, body["rarg"], scope)
-    return _merge(ctx, left, right, _SET_WORDS[body["op"]], bool(body.get("all")))
+    word, keeps_all = _SET_WORDS[body["op"]], bool(body.get("all"))
+    if word != "UNION" or keeps_all:
+        hint = "write IN or EXISTS (NOT IN or NOT EXISTS for EXCEPT)"
+        return _merge(ctx, left, right, word, keeps_all, hint)
+    outputs = _merge(ctx, left, right, word, keeps_all, None)
+    shown = tuple(Shown(output.name, output.value) for output in outputs.columns)
+    ctx.duplicates.append(Union(body["larg"], body["rarg"], shown))
+    return outputs
 
 
-def _merge(ctx: Inference, left: Outputs, right: Outputs, word: str, keeps_all: bool) -> Outputs:
-    """Column by column one class; all but UNION ALL compare the cells as they are."""
+def _merge(
+    ctx: Inference, left: Outputs, right: Outputs, word: str, keeps_all: bool, hint: str | None
+) -> Outputs:
+    """Column by column one class; all but UNION ALL compare. With a hint the cells are compared as they are."""
     sealed = any(o.value.var.find().sealed for o in left.columns + right.columns)
     if sealed and (left.is_open or right.is_open or len(left.columns) != len(right.columns)):
         raise Unsupported(f"the columns of this {word} are not all known", hint="name the columns of each branch")
@@ -236,8 +250,8 @@ def _merge(ctx: Inference, left: Outputs, right: Outputs, word: str, keeps_all: 
         var = unify(one.value.var, other.value.var, Because(f"{word} with", other.value.location))
         if not (word == "UNION" and keeps_all):
             var.is_compared = True
-            var.one_form = Because(word, one.value.location, "write UNION ALL")
-        leaves = one.value.leaves + other.value.leaves
-        value = Value(var, leaves, location=one.value.location)
+            if hint is not None:
+                var.one_form = Because(word, one.value.location, hint)
+        value = together(var, (one.value, other.value), one.value.location)
         outputs.columns.append(Output(one.name, value, has_alias=one.has_alias, target=one.target))
     return outputs

@@ -5,19 +5,21 @@ One reason to change: the FROM items that are supported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Final
 
 from proxy.errors import Unsupported
 from proxy.sql import tenancy
 from proxy.sql.catalog import SealedColumn
+from proxy.sql.comparisons import compare
 from proxy.sql.context import Inference
 from proxy.sql.expressions import condition, plain_parts, unnested
 from proxy.sql.literals import names_of, system_name
 from proxy.sql.outputs import shown_columns
-from proxy.sql.scopes import Column, Item, Origin, Scope, find_cte
+from proxy.sql.scopes import Column, Item, Origin, Scope, compared_tenants, find_cte
 from proxy.sql.spans import Node
-from proxy.sql.types import Because, Demand
+from proxy.sql.types import Because, Demand, is_deterministic
 
 _ONE_COLUMN: Final = frozenset(
     {
@@ -105,14 +107,7 @@ def _copied(columns: list[Column]) -> list[Column]:
     """Each naming of a WITH query has rows of its own."""
     fresh: dict[Origin, Origin] = {}
     return [
-        Column(
-            column.name,
-            column.sealed,
-            column.var,
-            tuple((fresh.setdefault(o, Origin(o.relation)), base) for o, base in column.bases),
-            column.proof,
-            column.values,
-        )
+        replace(column, bases=tuple((fresh.setdefault(o, Origin(o.relation)), base) for o, base in column.bases))
         for column in columns
     ]
 
@@ -186,7 +181,7 @@ def _join(ctx: Inference, body: Node, scope: Scope) -> Star:
     left, right = from_item(ctx, body["larg"], scope), from_item(ctx, body["rarg"], scope)
     kind = body.get("jointype", "JOIN_INNER")
     names = _using_names(body, left, right)
-    merged = [_merged(name, left, right, kind) for name in names]
+    merged = [_merged(ctx, name, (left, right), kind, scope) for name in names]
     rest = [c for side in (left, right) for c in side.columns if c.name not in names]
     star = Star(merged + rest, left.items + right.items, left.merged + right.merged + merged)
     star.is_open = left.is_open or right.is_open
@@ -228,7 +223,7 @@ def _joined_as(body: Node, star: Star, scope: Scope) -> Star:
 
 
 def _copy(column: Column) -> Column:
-    return Column(column.name, column.sealed, column.var, column.bases, column.proof, column.values)
+    return replace(column)
 
 
 def _using_names(body: Node, left: Star, right: Star) -> list[str]:
@@ -242,13 +237,32 @@ def _using_names(body: Node, left: Star, right: Star) -> list[str]:
     return common
 
 
-def _merged(name: str, left: Star, right: Star, kind: str) -> Column:
-    sides = [column for side in (left, right) for column in side.columns if column.name == name]
+def _merged(ctx: Inference, name: str, joined: tuple[Star, Star], kind: str, scope: Scope) -> Column:
+    sides = [column for side in joined for column in side.columns if column.name == name]
     sealed = _first_sealed(sides)
     if sealed is not None:
-        raise _cannot_merge(sealed, "JOIN USING or NATURAL")
+        if len(sides) != 2 or not is_deterministic(sealed):
+            raise _cannot_merge(sealed, "JOIN USING or NATURAL")
+        return _merged_cells(ctx, sides[0], sides[1], kind, scope)
     bases = () if kind == "JOIN_FULL" else tuple(base for column in sides for base in column.bases)
+    for (one, _), (other, _) in product(*(compared_tenants(column.bases) for column in sides[:2])):
+        tenancy.link(scope, one, other, _provable(kind, *joined))
     return Column(name, bases=bases)
+
+
+def _merged_cells(ctx: Inference, left: Column, right: Column, kind: str, scope: Scope) -> Column:
+    """Deterministic cells are compared as they are. The column shown is of the side whose rows all come."""
+    values = [ctx.column_value(column, scope.home, None, 0) for column in (left, right)]
+    compare(ctx, values[0], values[1], 0)
+    shown = right if kind == "JOIN_RIGHT" else left
+    column = _copy(shown)
+    if kind == "JOIN_FULL":
+        column.bases, column.proof = (), None
+    same = (
+        left.sealed is not None and right.sealed is not None and left.sealed.rule.type == right.sealed.rule.type
+    )
+    column.is_remade = column.is_remade or not same
+    return column
 
 
 def _first_sealed(columns: list[Column]) -> SealedColumn | None:

@@ -19,15 +19,13 @@ from proxy.sql.literals import fits, is_bare, is_null, params_of, type_of_word
 from proxy.sql.outputs import quoted
 from proxy.sql.plan import Access, Edit, Slot, TenantOf, Use
 from proxy.sql.scopes import Origin
+from proxy.sql.tokens import TOKEN_OF
 from proxy.sql.types import Demand, Leaf, LeafKind, Target, Var, is_deterministic, refused
 from proxy.values.base import LogicalType
 from proxy.values.coerce import check_assignable, check_comparable
 from proxy.values.constants import Const, Expr
 
-TOKEN_OF: Final = {
-    Storage.BYTEA: (b"substring(", b" from 10 for 15)"),
-    Storage.TEXT: (b"substr(", b',13,20) COLLATE "C"'),
-}
+_ANY_CELL: Final = (b"(array_agg(", b"))[1]")
 
 
 def _null(column: SealedColumn, leaf: Leaf) -> bytes:
@@ -35,6 +33,20 @@ def _null(column: SealedColumn, leaf: Leaf) -> bytes:
     if leaf.is_alone:
         return b"NULL"
     return b"NULL::" + column.rule.storage.value.encode() + (b"[]" if leaf.is_array else b"")
+
+
+def _around(column: SealedColumn, leaf: Leaf) -> tuple[bytes, bytes]:
+    """What is written around a column's name. Beside GROUP BY of its token, PostgreSQL takes the token for the
+    key at the same level only; elsewhere any cell of the group does."""
+    if is_deterministic(column):
+        return b"", b""
+    before, after = TOKEN_OF[column.rule.storage]
+    if leaf.grouped is None:
+        return (before, after) if leaf.demand is Demand.TOKEN else (b"", b"")
+    one, other = _ANY_CELL
+    if leaf.demand is Demand.CELL or (leaf.is_within and leaf.demand is Demand.ANY):
+        return one, other + leaf.grouped
+    return (before + one, other + after) if leaf.is_within else (before, after)
 
 
 @dataclass(slots=True)
@@ -80,6 +92,9 @@ class Resolution:
         for var, last, name in self.ctx.titles:
             if var.find().sealed is not None:
                 self.edits.append(Edit(last + 1, last, (b" AS " + quoted(name),)))
+        for item in self.ctx.duplicates:  # inner ones come first; what stands before them stands within the outer
+            before, after = item.edits(self.ctx.spans)
+            self.edits = [*before, *self.edits, *after]
         if self.ctx.draft.is_extended:
             self._parameters()
 
@@ -198,11 +213,11 @@ class Resolution:
             for tenant in tenants:
                 if tenant.expr is not None and tenant not in self.read_tenants:
                     self.read_tenants.append(tenant)
-        before, after = b"", b""
-        if leaf.demand is Demand.TOKEN and not is_deterministic(column):
-            before, after = TOKEN_OF[column.rule.storage]
-        elif leaf.grouped is not None:
-            before, after = b"(array_agg(", b"))[1]" + leaf.grouped
+        before, after = _around(column, leaf)
+        if leaf.inserted is not None:
+            head, tail = leaf.inserted
+            self.edits.append(Edit(leaf.first, leaf.last, (head + before + leaf.name + after + tail,)))
+            return
         first, last = leaf.inner
         if first > last:
             if before:

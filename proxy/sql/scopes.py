@@ -15,9 +15,11 @@ from proxy.errors import Unsupported
 from proxy.sql import catalog
 from proxy.sql.catalog import Relation, SealedColumn
 from proxy.sql.plan import TenantOf
-from proxy.sql.types import Var
+from proxy.sql.types import Value, Var
+from proxy.values.base import LogicalType
 from proxy.values.constants import Expr
 
+_ONE_TEXT = frozenset({16, 20, 21, 23, 25, 1043, 1082, 2950})  # bool, integers, text, varchar, date, uuid
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
 
@@ -39,6 +41,8 @@ class Column:
     bases: tuple[tuple[Origin, catalog.Column], ...] = ()
     proof: TenantOf | None = None
     values: tuple[int, int] | None = None  # the VALUES list whose rows it shows, and its place in it
+    is_remade: bool = False  # as in Value
+    cast: LogicalType | None = None
 
     def seal(self) -> SealedColumn | None:
         if self.sealed is not None:
@@ -91,6 +95,8 @@ class Scope:
         default_factory=set
     )  # WITH RECURSIVE: names that stand for queries not yet inferred
     constants: dict[tuple[Origin, str], Expr] = field(default_factory=dict)  # conjuncts `column = constant`
+    n_before: int = 0  # leaves there were before the SELECT list
+    grouped: list[tuple[Value, Column]] = field(default_factory=list)  # keys of GROUP BY that are tokens
 
     @property
     def home(self) -> Scope:
@@ -220,3 +226,13 @@ def _through_row(scope: Scope, table: str, name: str, location: int) -> Resolved
             position=location,
         )
     return Unknown()
+
+
+def tenant_bases(bases: tuple[tuple[Origin, catalog.Column], ...]) -> list[tuple[Origin, catalog.Column]]:
+    """Of the table columns that are shown, those that tell a row's tenant."""
+    return [(origin, column) for origin, column in bases if origin.relation.tenant_column == column.name]
+
+
+def compared_tenants(bases: tuple[tuple[Origin, catalog.Column], ...]) -> list[tuple[Origin, catalog.Column]]:
+    """Those of a type of which equal values have one text, as one tenant has."""
+    return [(origin, column) for origin, column in tenant_bases(bases) if column.type_oid in _ONE_TEXT]

@@ -13,6 +13,8 @@ x::type                  the ::                   from x, over its brackets, to 
 CAST(x AS type)          CAST                     the bracket that closes it
 type 'x'                 -1 (the type has one)    the string, and an interval's fields
 f(..), COALESCE, NULLIF  f's first part           the bracket that closes it
+CASE .. END              CASE                     its END
+x COLLATE name           COLLATE                  from x, over its brackets, to the name's last part
 ARRAY[..], [..]          ARRAY or [               the bracket that closes it
 x op y                   op                       from x over its brackets to y over its brackets
 op y                     op                       y, over its brackets
@@ -118,8 +120,28 @@ class Spans:
                 return first, self.partner(opened)
             case "A_Expr":
                 return self._operation(body)
+            case "CaseExpr":
+                first = self.at(body)
+                return first, self._case_end(first)
+            case "CollateClause":
+                operator = self.at(body)
+                return self.before(operator, body["arg"]), self._name(operator + 1)[1]
             case _:
                 raise NoSpan
+
+    def _case_end(self, at: int) -> int:
+        depth = 0
+        while True:
+            token = self.text(at)
+            if token == b"case":
+                depth += 1
+            elif token == b"end":
+                depth -= 1
+            elif not token or token in _CLOSE:
+                raise NoSpan
+            if depth == 0:
+                return at
+            at = self.partner(at) + 1 if token in _OPEN else at + 1
 
     def _constant(self, body: Node) -> Span:
         first = last = self.at(body)

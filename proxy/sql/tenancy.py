@@ -11,6 +11,7 @@ One reason to change: what counts as a proof of a tenant.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Final
 
 from proxy.errors import TenantUnknown
@@ -21,7 +22,8 @@ from proxy.sql.catalog import SealedColumn
 from proxy.sql.context import Inference
 from proxy.sql.literals import fits, is_null, names_of, system_name
 from proxy.sql.plan import TenantOf
-from proxy.sql.scopes import Found, Origin, Scope, resolve
+from proxy.sql.scopes import Found, Origin, Scope, compared_tenants, resolve
+from proxy.sql.scopes import tenant_bases as tenant_bases
 from proxy.sql.spans import Node
 from proxy.sql.types import Demand, Leaf, LeafKind, Value, is_deterministic
 from proxy.values import registry
@@ -65,8 +67,19 @@ def _conjuncts(node: Node | None) -> Iterable[Node]:
     if body is not None and body.get("boolop", "AND_EXPR") == "AND_EXPR":
         for arg in body["args"]:
             yield from _conjuncts(arg)
+    elif (pairs := _row_pairs(node)) is not None:
+        yield from pairs
     else:
         yield node
+
+
+def _row_pairs(node: Node) -> list[Node] | None:
+    """`(a, b) = (c, d)` as its conjuncts a = c and b = d."""
+    body = node.get("A_Expr", {})
+    one, other = (body.get(side, {}).get("RowExpr", {}).get("args") for side in ("lexpr", "rexpr"))
+    if not one or not other or len(one) != len(other):
+        return None
+    return [{"A_Expr": {**body, "lexpr": a, "rexpr": b}} for a, b in zip(one, other, strict=True)]
 
 
 def _take(ctx: Inference, node: Node, scope: Scope, only: frozenset[Origin] | None) -> None:
@@ -77,10 +90,16 @@ def _take(ctx: Inference, node: Node, scope: Scope, only: frozenset[Origin] | No
         return
     left, right = _bases(body["lexpr"], scope), _bases(body["rexpr"], scope)
     if left and right:
-        pairs = [(a, b) for a, _ in tenant_bases(left) for b, _ in tenant_bases(right)]
-        pairs += [(b, a) for a, b in pairs]
-        scope.home.same_tenant += [(a, b) for a, b in pairs if _may(b, only)]
+        for (one, _), (other, _) in product(compared_tenants(left), compared_tenants(right)):
+            link(scope, one, other, only)
         return
+    if left or right:
+        outer = _bases(body["rexpr" if left else "lexpr"], scope, is_outer=True)
+        for (one, _), (other, _) in product(compared_tenants(outer), compared_tenants(left or right)):
+            if _may(other, only):
+                scope.home.same_tenant.append((one, other))
+        if outer:
+            return
     for bases, other in ((left, body["rexpr"]), (right, body["lexpr"])):
         for origin, column in bases:
             if _may(origin, only):
@@ -101,19 +120,21 @@ def _may(origin: Origin, only: frozenset[Origin] | None) -> bool:
     return only is None or origin in only
 
 
-def _bases(node: Node, scope: Scope) -> tuple[tuple[Origin, catalog.Column], ...]:
-    """The table columns of this level that the expression is."""
+def link(scope: Scope, one: Origin, other: Origin, only: frozenset[Origin] | None) -> None:
+    """Rows of the two are kept together only where they are of one tenant, as far as rows can be left out."""
+    pairs = ((one, other), (other, one))
+    scope.home.same_tenant += [(a, b) for a, b in pairs if _may(b, only)]
+
+
+def _bases(node: Node, scope: Scope, is_outer: bool = False) -> tuple[tuple[Origin, catalog.Column], ...]:
+    """The table columns of this level (or of one around it) that the expression is."""
     body = node.get("ColumnRef")
     if body is None or any("A_Star" in part for part in body["fields"]):
         return ()
     found = resolve(scope, names_of(body["fields"]), body.get("location", 0))
-    if not isinstance(found, Found) or found.scope is not scope.home:
+    if not isinstance(found, Found) or (found.scope is scope.home) is is_outer:
         return ()
     return found.column.bases
-
-
-def tenant_bases(bases: tuple[tuple[Origin, catalog.Column], ...]) -> list[tuple[Origin, catalog.Column]]:
-    return [(origin, column) for origin, column in bases if origin.relation.tenant_column == column.name]
 
 
 def constant_tenant(ctx: Inference, node: Node, column: catalog.Column) -> TenantOf | None:
@@ -145,10 +166,14 @@ def prove(ctx: Inference, leaf: Leaf) -> TenantOf | None:
 
 
 def proven(scope: Scope, origin: Origin) -> TenantOf | None:
-    """The tenant that a level's conjuncts prove of an origin, over `tenant = tenant` too."""
-    for known, proofs in scope.home.proofs.items():
-        if proofs and is_linked(scope, known, origin):
-            return proofs[0]
+    """The tenant that the conjuncts of a level and of those around it prove of an origin, over `tenant = tenant`
+    too. What is kept of a level counts, so that it is no matter where in it a query within stands."""
+    level: Scope | None = scope
+    while level is not None:
+        for known, proofs in level.home.proofs.items():
+            if proofs and is_linked(scope, known, origin):
+                return proofs[0]
+        level = level.parent
     return None
 
 
@@ -157,10 +182,13 @@ def is_linked(scope: Scope, left: Origin, right: Origin) -> bool:
     seen, ahead = {left}, [left]
     while ahead:
         current = ahead.pop()
-        for here, there in scope.home.same_tenant:
-            if here is current and there not in seen:
-                seen.add(there)
-                ahead.append(there)
+        level: Scope | None = scope
+        while level is not None:
+            for here, there in level.home.same_tenant:
+                if here is current and there not in seen:
+                    seen.add(there)
+                    ahead.append(there)
+            level = level.parent
     return right in seen
 
 
@@ -226,7 +254,7 @@ def _lifted(expr: Expr | None) -> int | None:
 def require_one_tenant(ctx: Inference, column: SealedColumn, leaves: list[Leaf]) -> TenantOf | None:
     """The tenant of a comparison. PS002 where its cells could be of several; `scope: table` needs none."""
     proof, has_columns = common_proof(ctx, leaves)
-    if has_one_index(column) or not has_columns or proof is not None:
+    if has_one_index(column) or not has_columns or proof is not None or _is_row_by_row(leaves):
         return proof
     leaf = next(leaf for leaf in leaves if leaf.kind is LeafKind.COLUMN and not is_circular(leaf))
     raise TenantUnknown(
@@ -234,6 +262,26 @@ def require_one_tenant(ctx: Inference, column: SealedColumn, leaves: list[Leaf])
         column=column.rule.label,
         hint=_how_to_prove(ctx, column),
         position=leaf.location,
+    )
+
+
+def _is_row_by_row(leaves: list[Leaf]) -> bool:
+    """True where each cell is compared only with cells of its own row's tenant, whichever that is."""
+    if any(leaf.kind is not LeafKind.COLUMN or leaf.is_elsewhere or is_circular(leaf) for leaf in leaves):
+        return False
+    if all(leaf.is_apart for leaf in leaves):
+        return True
+    origins = [[origin for origin, _ in leaf.column.bases] for leaf in leaves if leaf.column is not None]
+    scopes = [leaf.scope for leaf in leaves if leaf.scope is not None]
+    return len(leaves) > 1 and all(
+        any(_are_together(scopes, one, other) for one, other in product(origins[0], others))
+        for others in origins[1:]
+    )
+
+
+def _are_together(scopes: list[Scope], one: Origin, other: Origin) -> bool:
+    return one is not other and any(
+        is_linked(scope, one, other) or is_linked(scope, other, one) for scope in scopes
     )
 
 

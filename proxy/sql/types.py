@@ -9,6 +9,7 @@ IS NULL), the cell, or the token. One reason to change: the kinds of encryption 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
@@ -117,8 +118,12 @@ class Leaf:
     place: int = 0  # of the VALUES list's columns
     inner: tuple[int, int] = (1, 0)
     cast: LogicalType | None = None  # around a column of constants: taken away if they are sealed
-    grouped: bytes | None = None  # shown beside GROUP BY of its token: any cell of the group, and this behind it
-    inserted: tuple[bytes, bytes] | None = None  # a constant with no text: written before `first`, in these
+    grouped: bytes | None = None  # beside GROUP BY of its token: any cell of the group, and this behind it
+    inserted: tuple[bytes, bytes] | None = None  # no text of its own: written at `first`, within these
+    name: bytes = b""  # of a column that is `inserted`
+    is_within: bool = False  # named from a query within the level that has it
+    is_elsewhere: bool = False  # of another row than the level's other columns
+    is_apart: bool = False  # compared only with cells of its own tenant, which is compared beside it
 
     def ask(self, demand: Demand) -> None:
         if Demand.ANY < self.demand != demand > Demand.ANY:
@@ -134,6 +139,8 @@ class Value:
     leaves: tuple[Leaf, ...] = ()
     direct: Leaf | None = None
     location: int = 0
+    is_remade: bool = False  # PostgreSQL says no length of it, whatever its columns have
+    cast: LogicalType | None = None  # the type it is shown with, where a cast that changes nothing gave it one
 
     def ask(self, demand: Demand) -> None:
         for leaf in self.leaves:
@@ -143,6 +150,17 @@ class Value:
         """It is assigned or compared as it is."""
         if len(self.leaves) == 1:
             self.leaves[0].is_alone = True
+
+
+def together(var: Var, values: Sequence[Value], location: int) -> Value:
+    """What flows into one result. It keeps a length where all have the same, which is seen in the end."""
+    casts = {value.cast for value in values}
+    is_text = any(cast is not None and cast.name == "text" for cast in casts)
+    one = next(iter(casts)) if len(casts) == 1 else None
+    cast = next(cast for cast in casts if cast is not None and cast.name == "text") if is_text else one
+    leaves = tuple(leaf for value in values for leaf in value.leaves)
+    has_constants = any(leaf.kind is LeafKind.CONSTANT for leaf in leaves)
+    return Value(var, leaves, None, location, has_constants or any(value.is_remade for value in values), cast)
 
 
 def plain(what: str = "a plain expression", location: int = 0) -> Value:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.values.base import LogicalType
+from proxy.values.masks import FULL, Mask
 
 
 class Mode(Enum):
@@ -58,8 +59,17 @@ class Through(Enum):
     VIEW = "view"
 
 
+class OnUnsupported(Enum):
+    """OBSERVE: tables that hold no cell yet pass, and what would be refused there is reported."""
+
+    REFUSE = "refuse"
+    OBSERVE = "observe"
+
+
 class Read(Enum):
     PLAIN = "plain"
+    MASK = "mask"
+    NULL = "null"
     DENY = "deny"
     RAW = "raw"
 
@@ -96,6 +106,7 @@ class ColumnRule:
     pad: int = 16
     bind: tuple[str, ...] = ()
     on_denied: OnDenied = OnDenied.ERROR
+    mask: Mask = FULL
     has_default: bool = False
     default: bytes | None = None
     accept_leakage: str = ""
@@ -142,6 +153,7 @@ class Ruleset:
     not_protected: frozenset[tuple[str, str]] = frozenset()
     tenant: TenantRule | None = None  # the database's own, which a table's rule may override
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)  # table -> why (PS006), by schema_check
+    on_unsupported: OnUnsupported = OnUnsupported.REFUSE
 
     def role(self, login: str) -> RoleRule:
         """The rule of a log-in, else `default`, else deny."""

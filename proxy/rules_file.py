@@ -13,8 +13,9 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
 
-from proxy.rules import Compare, Isolation, Mode, Read, Scope, Storage, TenantFrom, Through, Write
+from proxy.rules import Compare, Isolation, Mode, OnUnsupported, Read, Scope, Storage, TenantFrom, Through, Write
 from proxy.shape import Later
+from proxy.values.masks import MAX_PATTERN_SIZE
 
 SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -38,7 +39,7 @@ def _block(raw: object) -> object:
 
 def _quoted_null(raw: object) -> object:
     if raw is None:
-        raise ValueError('must be error or "null", in quotes, since the bare word is YAML\'s nothing')
+        raise ValueError('null is written in quotes, "null", since the bare word is YAML\'s nothing')
     return raw
 
 
@@ -73,6 +74,15 @@ Search = Annotated[
     SearchShape | None,
     BeforeValidator(_words, json_schema_input_type=Literal["equality"] | SearchShape | None),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class PatternShape:
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    pattern: Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_SIZE)]
+
+
+MaskWord = Literal["full", "last4", "first1", "email", "year"]
 Default = Annotated[str | None, BeforeValidator(_as_text, json_schema_input_type=str | int | bool | None)]
 Block = Annotated[int, Strict(), Field(ge=0, le=65536)]
 Pad = Annotated[
@@ -91,7 +101,8 @@ class ColumnShape:
     type: Text
     mode: Mode = Mode.RANDOMISED
     search: Search = None
-    on_denied: Annotated[Literal["error", "null"], BeforeValidator(_quoted_null)] = "error"
+    on_denied: Annotated[Literal["error", "null", "mask"], BeforeValidator(_quoted_null)] = "error"
+    mask: MaskWord | PatternShape = "full"
     key_type: KeyType = "PII_DATA"
     context: Text | None = None
     default: Default = None
@@ -115,7 +126,7 @@ class RoleShape:
     """`tenants` not written: every tenant."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
-    read: Read
+    read: Annotated[Read, BeforeValidator(_quoted_null)]
     write: Write | None = None
     tenants: Annotated[tuple[Tenant, ...] | None, Field(min_length=1)] = None
     cross_tenant: Flag = False
@@ -128,7 +139,7 @@ class RulesShape:
     tables: Annotated[Mapping[TableName, TableShape], Field(min_length=1)]
     database: Name | None = None
     tenant: TenantShape | None = None
-    on_unsupported: Literal["refuse"] = "refuse"
+    on_unsupported: OnUnsupported = OnUnsupported.REFUSE
     not_protected: tuple[TableName, ...] = ()
     roles: Mapping[Name, RoleShape] = field(default_factory=dict)
 
@@ -136,13 +147,9 @@ class RulesShape:
 ADAPTER: Final[TypeAdapter[RulesShape]] = TypeAdapter(RulesShape)
 
 LATER: Final[Later] = {
-    ("on_unsupported",): frozenset({"observe"}),
-    ("tables", "*", "columns", "*", "mask"): None,
     ("tables", "*", "columns", "*", "token_column"): None,
-    ("tables", "*", "columns", "*", "on_denied"): frozenset({"mask"}),
     ("tables", "*", "columns", "*", "search"): frozenset({"range", "order", "prefix", "match"}),
     ("tables", "*", "columns", "*", "search", "by"): frozenset({"range", "order", "prefix", "match"}),
-    ("roles", "*", "read"): frozenset({"mask", "null"}),
 }
 
 

@@ -28,10 +28,20 @@ from proxy.rules import (
     TenantRule,
     Write,
 )
-from proxy.rules_file import ADAPTER, LATER, ColumnShape, RoleShape, RulesShape, TableShape, TenantShape
+from proxy.rules_file import (
+    ADAPTER,
+    LATER,
+    ColumnShape,
+    PatternShape,
+    RoleShape,
+    RulesShape,
+    TableShape,
+    TenantShape,
+)
 from proxy.shape import check_shape
 from proxy.tenants import canonical_tenant
 from proxy.values.base import LogicalType, Settings
+from proxy.values.masks import Mask, MaskForm, mask_problems
 from proxy.values.registry import codec, parse_type
 
 MAX_NAME_SIZE: Final = 63
@@ -119,6 +129,7 @@ class _Resolver:
             roles={login: self.role(login, shape) for login, shape in self.shape.roles.items()},
             not_protected=self.not_protected(tables),
             tenant=tenant,
+            on_unsupported=self.shape.on_unsupported,
         )
 
     # --- tenants, roles, names ------------------------------------------------------------------------
@@ -199,7 +210,12 @@ class _Resolver:
             hint = f"; {error.hint}" if error.hint else ""
             self.refuse((*where, "type"), f"{table}.{column}: {error.message}{hint}")
             return None
-        for text in (*_mode_problems(type_, shape), *_pad_problems(type_, shape)):
+        mask = _mask(shape)
+        for text in (
+            *_mode_problems(type_, shape),
+            *_pad_problems(type_, shape),
+            *mask_problems(type_, mask),
+        ):
             self.refuse(where, f"{table}.{column}: {text}")
         self.bind(table, column, shape)
         has_default = "default" in self.written(where)
@@ -217,6 +233,7 @@ class _Resolver:
             pad=FIXED_PADS.get(type_.family, DEFAULT_PAD if shape.pad is None else shape.pad),
             bind=shape.bind,
             on_denied=OnDenied(shape.on_denied),
+            mask=mask,
             has_default=has_default,
             default=self.default(type_, shape, (*where, "default")) if has_default else None,
             accept_leakage=shape.accept_leakage or "",
@@ -274,6 +291,12 @@ def _differences(one: ColumnRule, other: ColumnRule) -> Iterator[str]:
             yield name
     if one.bind or other.bind:
         yield "bind (a cell bound to its row is not shared)"
+
+
+def _mask(shape: ColumnShape) -> Mask:
+    if isinstance(shape.mask, PatternShape):
+        return Mask(MaskForm.PATTERN, shape.mask.pattern)
+    return Mask(MaskForm(shape.mask))
 
 
 def _tenant_problems(source: TenantFrom, name: str) -> Iterator[str]:

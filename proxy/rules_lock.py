@@ -26,6 +26,7 @@ from proxy.rules import (
     Isolation,
     Mode,
     OnDenied,
+    OnUnsupported,
     Read,
     RoleRule,
     Ruleset,
@@ -89,6 +90,7 @@ class _Rules:
     roles: dict[str, RoleRule]
     not_protected: tuple[tuple[str, str], ...]
     tenant: TenantRule | None
+    on_unsupported: OnUnsupported = OnUnsupported.REFUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,8 @@ def _entry(lock: Lock) -> _Entry:
     tables = tuple(_without_values(rules.tables[name]) for name in sorted(rules.tables))
     relations = tuple(sorted(lock.relations, key=lambda relation: (relation.schema, relation.name)))
     excepted = tuple(sorted(rules.not_protected))
-    return _Entry(_Rules(rules.database, tables, dict(rules.roles), excepted, rules.tenant), relations)
+    written = _Rules(rules.database, tables, dict(rules.roles), excepted, rules.tenant, rules.on_unsupported)
+    return _Entry(written, relations)
 
 
 def _without_values(table: TableRule) -> TableRule:
@@ -169,7 +172,7 @@ def _lock(entry: _Entry) -> Lock:
     rules = entry.rules
     tables = {(table.schema, table.name): table for table in rules.tables}
     ruleset = Ruleset(rules.database, 0, tables, rules.roles, frozenset(rules.not_protected), rules.tenant)
-    return Lock(ruleset, entry.relations)
+    return Lock(replace(ruleset, on_unsupported=rules.on_unsupported), entry.relations)
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
@@ -193,7 +196,9 @@ def _is_authentic(key: bytes, body: bytes, mac_hex: bytes) -> bool:
 
 def is_weaker(old: Ruleset, new: Ruleset) -> list[str]:
     """What `new` protects less, or otherwise, than `old`; empty when it may be taken while running."""
+    observes = new.on_unsupported is OnUnsupported.OBSERVE and new.on_unsupported is not old.on_unsupported
     return [
+        *(["on_unsupported is observe: tables without cells pass as they are"] if observes else []),
         *_weaker_tables(old, new),
         *_weaker_roles(old, new),
         *(
@@ -239,8 +244,10 @@ def _weaker_column(before: ColumnRule, now: ColumnRule) -> Iterator[str]:
         yield "search shows which cells are equal"
     if before.scope is Scope.TENANT and now.scope is Scope.TABLE and now.is_comparable:
         yield "scope is table: equality shows across tenants"
-    if before.on_denied is OnDenied.ERROR and now.on_denied is not OnDenied.ERROR:
+    if before.on_denied is not now.on_denied and now.on_denied is not OnDenied.ERROR:
         yield f"on_denied is {now.on_denied.value}"
+    if before.mask != now.mask and not now.mask.is_full:
+        yield f"mask is {now.mask.form.value}, it was {before.mask.form.value}"
     if now.pad < before.pad:
         yield f"pad is {now.pad}, it was {before.pad}"
     elif now.pad != before.pad and now.mode is Mode.DETERMINISTIC:
@@ -258,15 +265,20 @@ def _weaker_roles(old: Ruleset, new: Ruleset) -> Iterator[str]:
         yield from (f"role {login}: {what}" for what in _weaker_role(before, now))
 
 
+_SHOWS: Final[Mapping[Read, int]] = {Read.NULL: 1, Read.MASK: 2, Read.PLAIN: 3}
+
+
 def _weaker_role(before: RoleRule, now: RoleRule) -> Iterator[str]:
     if now.read is Read.DENY and now.write is Write.PLAIN:
         return  # neither reads nor assigns: the rest does not matter
     if before.read is Read.DENY and now.read is not Read.DENY:
         yield f"may read ({now.read.value})"
+    elif _SHOWS.get(before.read, 9) < _SHOWS.get(now.read, 0):
+        yield f"may read more ({now.read.value}, it was {before.read.value})"
     if before.read is not Read.RAW and now.read is Read.RAW:
         yield "reads cells as they are"
-    if before.read is Read.RAW and now.read is Read.PLAIN:
-        yield "reads plaintext, it read cells"
+    if before.read is Read.RAW and now.read in (Read.PLAIN, Read.MASK):
+        yield "reads plaintext, or a part of it; it read cells"
     if before.write is Write.PLAIN and now.write is Write.RAW:
         yield "writes cells as they are"
     if before.tenants and not set(now.tenants) <= set(before.tenants):

@@ -11,25 +11,22 @@ One reason to change: how one cell is sealed or opened.
 
 from __future__ import annotations
 
-from binascii import unhexlify
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from struct import Struct, unpack_from
 from struct import error as StructError
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
-from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, from_text, key_id_of, not_open
+from proxy.crypto.envelope import HEADER_SIZE, NONCE_SIZE, key_id_of, not_open
 from proxy.errors import NotAllowed, PgsealError, ProtocolViolation
 from proxy.keys.material import ColumnKeys, Inline, KeyIdNeed, KeyNeed, KeyView
-from proxy.rules import ColumnRule, Mode, OnDenied, Scope, Storage
-from proxy.session.runs import LEAST, Form, Pace, Pattern, open_run
+from proxy.rules import ColumnRule, Mode, OnDenied, Scope
+from proxy.session.open_column import OpenColumn, seen_by, unescape_bytea
+from proxy.session.runs import LEAST, Pace, Pattern, open_run
 from proxy.session.statements import ReadGrant
 from proxy.wire.framing import NULL_SIZE
-
-if TYPE_CHECKING:
-    from proxy.sql.catalog import SealedColumn
 
 DATA_ROW: Final = ord("D")
 ROWS_A_STEP: Final = 2000
@@ -58,47 +55,6 @@ class Missing(Exception):
 
 
 @dataclass(slots=True)
-class OpenColumn:
-    """One sealed column of a result. `skip` is the number of columns between it and the sealed one before it.
-    `show` turns the display form into what the client asked for; None: it is that already."""
-
-    column: SealedColumn
-    skip: int
-    is_binary: bool
-    show: Callable[[bytes], bytes] | None
-    bound: tuple[tuple[int, Callable[[bytes], bytes]], ...] = ()
-    keys: dict[bytes, ColumnKeys | None] = field(default_factory=dict)  # None: denied, shown as NULL
-    n_opened: int = 0  # since the last event, with the keys used
-    used: set[int] = field(default_factory=set)
-    label: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.label = self.column.rule.label
-
-    @property
-    def is_raw(self) -> bool:
-        """The bytes on the wire are the envelope."""
-        return self.is_binary and self.column.rule.storage is Storage.BYTEA
-
-    @property
-    def form(self) -> Form:
-        """How the envelopes of a run stand on the wire."""
-        if self.column.rule.storage is Storage.TEXT:
-            return Form.BASE64
-        return Form.RAW if self.is_binary else Form.HEX
-
-    def physical(self, raw: bytes) -> bytes:
-        """The bytes on the wire -> the envelope."""
-        if self.column.rule.storage is Storage.TEXT:
-            return from_text(raw)
-        if self.is_binary:
-            return raw
-        if raw[:2] == b"\\x":
-            return unhexlify(raw[2:])
-        return unescape_bytea(raw)
-
-
-@dataclass(slots=True)
 class Opened:
     """What one call of `RowOpener.rows` did."""
 
@@ -112,11 +68,12 @@ class RowOpener:
     """Opens the sealed columns of one result's DataRows."""
 
     def __init__(self, columns: Sequence[OpenColumn], n_columns: int, keys: KeyView, grant: ReadGrant) -> None:
-        self.columns = tuple(columns)
+        self.columns = tuple(seen_by(grant.read, column) for column in columns)
         self._n_columns = n_columns
         self._keys = keys
         self._grant = grant
-        self._only = self.columns[0] if len(self.columns) == 1 and not self.columns[0].bound else None
+        only = self.columns[0] if len(self.columns) == 1 else None
+        self._only = only if only is not None and not (only.bound or only.is_closed) else None
         self._is_raw = self._only is not None and self._only.is_raw
         self.partial = Opened([], 0)
         self._pace = Pace()
@@ -312,10 +269,11 @@ class RowOpener:
     def _display(
         self, column: OpenColumn, envelope: bytes, inlines: dict[bytes, Inline | None]
     ) -> tuple[bytes | None, Inline | None]:
-        """What is shown of a cell whose short way is not known, and that; None where it is denied."""
+        """What is shown of a cell whose short way is not known, and that; None where it is not opened."""
         keys = self._keys_of(column, envelope)
         if keys is None:
-            return None, None
+            column.n_opened -= 1  # as who opens it counts it
+            return column.instead, None
         head = envelope[:HEADER_SIZE]
         inline = inlines[head] = keys.inline(head)
         display = keys.open(envelope, ())
@@ -338,8 +296,10 @@ class RowOpener:
             behind = position + 4 + size
             if behind > end:
                 raise ProtocolViolation(TOO_SHORT)
-            envelope = column.physical(buffer[position + 4 : behind])
-            shown = self._open(column, envelope, buffer, start)
+            if column.is_closed:
+                shown = column.instead
+            else:
+                shown = self._open(column, column.physical(buffer[position + 4 : behind]), buffer, start)
             changed.append(buffer[copied:position])
             if shown is None:
                 changed.append(NULL_SIZE)
@@ -356,14 +316,14 @@ class RowOpener:
     def _open(self, column: OpenColumn, envelope: bytes, buffer: bytes, start: int) -> bytes | None:
         keys = self._keys_of(column, envelope)
         if keys is None:
-            return None
+            return column.instead
         column.n_opened += 1
         bound = _bound_values(column, buffer, start) if column.bound else ()
         display = keys.open(envelope, bound)
         return column.show(display) if column.show is not None else display
 
     def _keys_of(self, column: OpenColumn, envelope: bytes) -> ColumnKeys | None:
-        """The keys of a cell, looked up once a key id and noted as used; None where the cell is denied."""
+        """The keys of a cell, looked up once a key id and noted as used; None where it is denied."""
         name = envelope[5:9]
         keys = column.keys.get(name)
         if keys is None and name not in column.keys:
@@ -379,7 +339,7 @@ class RowOpener:
         if keys is None:
             raise Missing(KeyIdNeed(key_id))
         if not is_granted(self._grant, rule, keys.tenant):
-            if rule.on_denied is OnDenied.NULL:
+            if rule.on_denied is not OnDenied.ERROR:
                 return None
             raise NotAllowed(
                 "the cell belongs to a tenant this statement may not read",
@@ -423,23 +383,6 @@ def _bound_values(column: OpenColumn, buffer: bytes, start: int) -> tuple[bytes,
             raise not_open(column.label)
         values.append(read(buffer[position + 4 : position + 4 + size]))
     return tuple(values)
-
-
-def unescape_bytea(raw: bytes) -> bytes:
-    """bytea in the escape output format -> its bytes."""
-    out = bytearray()
-    position = 0
-    while position < len(raw):
-        if raw[position] != 0x5C:
-            out.append(raw[position])
-            position += 1
-        elif raw[position + 1 : position + 2] == b"\\":
-            out.append(0x5C)
-            position += 2
-        else:
-            out.append(int(raw[position + 1 : position + 4], 8))
-            position += 4
-    return bytes(out)
 
 
 __all__ = ["Missing", "OpenColumn", "Opened", "RowOpener", "is_granted", "unescape_bytea"]

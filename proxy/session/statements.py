@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxy.errors import PgsealError
+from proxy.rules import Read
 from proxy.sql.plan import Effect, Env, Planned, StatementPlan
 from proxy.wire.backend import Field
 from proxy.wire.frontend import VALUES_A_STEP, Parse
@@ -101,10 +102,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class ReadGrant:
-    """Which tenants' cells a statement may open. `tenants` None: every tenant."""
+    """Which tenants' cells a statement may open, and how the log-in sees them. `tenants` None: every tenant."""
 
     tenants: frozenset[str] | None = None
     error: PgsealError | None = None  # raised at the first cell, where no tenant is known
+    read: Read = Read.PLAIN
 
 
 @dataclass(slots=True)

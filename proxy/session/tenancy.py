@@ -82,7 +82,10 @@ class SessionTenants:
     # --- what a statement may open -------------------------------------------------------------------
 
     def grant(self, plan: StatementPlan, inputs: Inputs) -> ReadGrant:
-        """The tenants whose cells the statement may open."""
+        """The tenants whose cells the statement may open, and how they are shown."""
+        return replace(self._granted(plan, inputs), read=self.role.read)
+
+    def _granted(self, plan: StatementPlan, inputs: Inputs) -> ReadGrant:
         role = self.role
         allowed = frozenset(role.tenants) if role.tenants else None
         if allowed is not None:

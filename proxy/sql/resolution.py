@@ -26,6 +26,7 @@ from proxy.values.coerce import check_assignable, check_comparable
 from proxy.values.constants import Const, Expr
 
 _ANY_CELL: Final = (b"(array_agg(", b"))[1]")
+WITHOUT_PLAIN: Final = frozenset({Read.DENY, Read.MASK, Read.NULL})
 
 
 def _null(column: SealedColumn, leaf: Leaf) -> bytes:
@@ -83,7 +84,7 @@ class Resolution:
         for key, leaves in classes.items():
             self._resolve(roots[key], leaves)
         for column in self.ctx.written:
-            if self.ctx.draft.env.role.read is Read.DENY:
+            if self.ctx.draft.env.role.read in WITHOUT_PLAIN:
                 raise self._not_allowed(column, None)
             self._note(column, writes=True)
         self._check_unresolved()
@@ -103,7 +104,7 @@ class Resolution:
     def _resolve(self, root: Var, leaves: list[Leaf]) -> None:
         column = root.sealed
         assert column is not None
-        self._check_rights(column, leaves)
+        self._check_rights(column, root, leaves)
         self.edits += casts.shed(self.ctx, column, leaves)
         compares = root.is_compared or any(leaf.demand is Demand.TOKEN for leaf in leaves)
         proof = None
@@ -136,18 +137,25 @@ class Resolution:
             old.column, old.reads or reads, old.writes or writes, old.compares or compares
         )
 
-    def _check_rights(self, column: SealedColumn, leaves: list[Leaf]) -> None:
-        if self.ctx.draft.env.role.read is not Read.DENY:
+    def _check_rights(self, column: SealedColumn, root: Var, leaves: list[Leaf]) -> None:
+        """Who sees masks may have the cell shown, and nothing else: which values are equal is theirs, too."""
+        read = self.ctx.draft.env.role.read
+        if read not in WITHOUT_PLAIN:
             return
-        used = [leaf for leaf in leaves if leaf.demand is not Demand.ANY]
-        if used:
-            raise self._not_allowed(column, used[0].location)
+        is_shown = read is not Read.DENY and not (root.targets or root.is_compared or root.one_form)
+        allowed = Demand.CELL if is_shown else Demand.ANY
+        used = next((leaf for leaf in leaves if leaf.demand > allowed), None)
+        if used is not None or (root.targets and not is_shown):
+            raise self._not_allowed(column, (used or leaves[0]).location)
 
     def _not_allowed(self, column: SealedColumn, location: int | None) -> NotAllowed:
+        read = self.ctx.draft.env.role.read
         return NotAllowed(
             f"this log-in may not read, compare or assign {column.rule.label}",
             column=column.rule.label,
-            hint="name the columns it may read; count and IS NULL are allowed",
+            hint="name the columns it may read; count and IS NULL are allowed"
+            if read is Read.DENY
+            else "it sees the column masked, and may count it and test it for NULL",
             position=location,
         )
 

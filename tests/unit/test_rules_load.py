@@ -123,12 +123,18 @@ def test_rules_deterministic_with_scope_table_keeps_the_scope(tmp_path: Path) ->
     [
         ("a: {type: txt}", "rules.yaml:6: public.t.a: unknown type"),
         ("a: {typ: text}", "rules.yaml:6: unknown key 'typ'; did you mean 'type'?"),
-        ("a: {type: text, mask: last4}", "'mask' is not in this version"),
         ("a: {type: text, token_column: b}", "'token_column' is not in this version"),
         ("a: {type: text, search: range}", "'search: range' is not in this version"),
+        ("a: {type: text, mask: year}", "mask: year is for date and timestamp"),
+        ("a: {type: date, mask: last4}", "mask: last4 is for text and varchar; type date takes year or full"),
+        ("a: {type: int4, mask: first1}", "type int4 takes full, which is shown as NULL"),
+        ("a: {type: timestamptz, mask: year}", "a timestamptz is shown as NULL, by mask: full"),
+        ("a: {type: text, mask: {pattern: '###'}}", "this one shows all of a value"),
+        ("a: {type: text, mask: {pattern: '\u00e4#'}}", "printable ASCII"),
+        ("a: {type: varchar(3), mask: {pattern: '**##'}}", "longer than varchar(3)"),
+        ("a: {type: text, mask: none}", "mask"),
         ("a: {type: text, search: equal}", "search.by"),
         ("a: {type: text, search: {by: equality, scop: table}}", "did you mean 'scope'?"),
-        ("a: {type: text, on_denied: mask}", "'on_denied: mask' is not in this version"),
         ("a: {type: text, on_denied: null}", "in quotes"),
         ("a: {type: text, key_type: phi}", "key_type"),
         ("a: {type: text, pad: 0}", "pad"),
@@ -176,7 +182,6 @@ def test_rules_column_that_cannot_be_is_refused(tmp_path: Path, column: str, rea
         (table("a: {type: text}").replace("public.t", "pg_catalog.t"), "schema 'pg_catalog' cannot"),
         (table("a: {type: text}").replace("version: 1", "version: 2"), "version"),
         (table("a: {type: text}").replace("version: 1\n", ""), "the key 'version' is missing"),
-        (table("a: {type: text}", more="roles: {x: {read: mask}}\n"), "'read: mask' is not in this version"),
         (table("a: {type: text}", more="roles: {x: {read: raw}}\n"), "go together"),
         (table("a: {type: text}", more="roles: {x: {read: plain, write: raw}}\n"), "go together"),
         (table("a: {type: text}", more="roles: {x: {read: plain, tenants: []}}\n"), "roles.x.tenants"),
@@ -262,3 +267,22 @@ def test_schema_accepts_what_loads_and_refuses_wrong_keys() -> None:
     ):
         assert not is_accepted(table(f"a: {bad}"))
     assert not is_accepted("version: 2\ntables: {}\n")
+
+
+def test_rules_masks_and_roles_that_see_them_resolve(tmp_path: Path) -> None:
+    """Each form of a mask, full where none is written, and the rights that show it."""
+    rules = load(
+        tmp_path,
+        table(
+            "a: {type: text}",
+            "b: {type: text, mask: last4, on_denied: mask}",
+            "c: {type: varchar(11), mask: {pattern: '***-**-####'}}",
+            "d: {type: date, mask: year}",
+            "e: {type: int4, mask: full}",
+            more='roles: {x: {read: mask}, y: {read: "null"}}\n',
+        ),
+    )
+    columns = rules.tables["public", "t"].columns
+    assert [columns[name].mask.form.value for name in "abcde"] == ["full", "last4", "pattern", "year", "full"]
+    assert (columns["c"].mask.pattern, columns["b"].on_denied) == ("***-**-####", OnDenied.MASK)
+    assert (rules.role("x").read, rules.role("y").read) == (Read.MASK, Read.NULL)

@@ -34,6 +34,7 @@ from proxy.rules_lock import (
     schema_changes,
     write_locks,
 )
+from proxy.values.masks import Mask, MaskForm
 from proxy.values.registry import parse_type
 
 KEY = bytes(range(32))
@@ -121,6 +122,8 @@ def test_lock_with_any_byte_changed_is_refused(tmp_path: Path) -> None:
         (with_column(search=True, scope=Scope.TABLE), "scope is table"),
         (with_column(on_denied=OnDenied.NULL), "on_denied is null"),
         (with_column(pad=1), "pad is 1, it was 16"),
+        (with_column(mask=Mask(MaskForm.LAST4)), "mask is last4, it was full"),
+        (with_column(on_denied=OnDenied.MASK), "on_denied is mask"),
         (with_column(type=parse_type("int4")), "type is another"),
         (with_column(context="x"), "context is another"),
         (with_column(key_type="X"), "key_type is another"),
@@ -135,6 +138,7 @@ def test_lock_with_any_byte_changed_is_refused(tmp_path: Path) -> None:
         (with_role(cross_tenant=True), "role app: may cross tenants"),
         (with_role(read=Read.RAW, write=Write.RAW), "role app: writes cells as they are"),
         (replace(RULES, roles={**RULES.roles, "x": RoleRule(Read.PLAIN)}), "role x: may read (plain)"),
+        (replace(RULES, roles={**RULES.roles, "x": RoleRule(Read.MASK)}), "role x: may read (mask)"),
         (replace(RULES, roles={**RULES.roles, "default": RoleRule(Read.RAW)}), "role default: may read (raw)"),
         (replace(RULES, not_protected=frozenset({("x", "t"), ("y", "t")})), "not_protected: y.t"),
     ],
@@ -153,6 +157,8 @@ def test_change_that_lowers_protection_is_named(new: Ruleset, words: str) -> Non
         with_column(default=b"x"),
         with_table(columns={"a": COLUMN, "b": replace(COLUMN, column="b", context="b")}),
         with_role(read=Read.DENY),
+        with_role(read=Read.MASK),
+        with_role(read=Read.NULL),
         replace(RULES, roles={}),
         replace(RULES, not_protected=frozenset()),
     ],
@@ -197,3 +203,14 @@ def test_live_schema_that_differs_from_the_lock_is_named(live: tuple[LockedRelat
     """OIDs, kinds, definitions, triggers and columns are compared; the same is silent."""
     changes = schema_changes(LOCK, live)
     assert any(words in text for text in changes) if words else changes == []
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [(Read.MASK, Read.PLAIN), (Read.NULL, Read.MASK), (Read.NULL, Read.PLAIN)]
+)
+def test_role_that_sees_more_of_a_value_than_before_is_named(before: Read, now: Read) -> None:
+    """A mask, NULL and nothing stand in this order below plaintext."""
+    assert is_weaker(with_role(read=before), with_role(read=now)) == [
+        f"role app: may read more ({now.value}, it was {before.value})"
+    ]
+    assert not is_weaker(with_role(read=now), with_role(read=before))

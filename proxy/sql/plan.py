@@ -217,6 +217,14 @@ class StatementPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """An expression that the server is asked for first; the answers stand behind the text's lifted constants."""
+
+    text: bytes = field(repr=False)
+    type: LogicalType
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All of one text. `slots` are numbered over the whole text. `server_params` and `client_params` are only
     meaningful in extended protocol (one statement)."""
@@ -226,6 +234,7 @@ class Plan:
     server_params: Sequence[ServerParam] = ()
     client_params: Sequence[ClientParam] = ()
     refusal: PgsealError | None = None  # the whole text is refused
+    questions: tuple[Question, ...] = ()
 
     @property
     def is_pass(self) -> bool:

@@ -410,7 +410,6 @@ LATER: Final = [
         "COPY {t} FROM STDIN",
         "COPY (SELECT ssn FROM {t}) TO STDOUT",
         "COPY {t} (ssn) FROM STDIN (FORMAT csv)",
-        "DECLARE c CURSOR FOR SELECT ssn FROM {t}",
         "PREPARE q AS SELECT ssn FROM {t}",
         "DO $$ BEGIN DELETE FROM {t}; END $$",
         named="{t}",

@@ -11,7 +11,7 @@ from typing import Final
 
 from proxy.session.settings import SessionSettings
 from proxy.session.state import State
-from proxy.session.statements import Execution, Statement
+from proxy.session.statements import Cursor, Execution, Statement
 from proxy.sql.plan import NEW_CODE, Effect, EffectKind, Env, Plan, Planned
 from proxy.sql.settings import bound
 from proxy.values.constants import Expr, Inputs, evaluate
@@ -45,6 +45,8 @@ class Effects:
                 self._deallocate(effect.name)
             elif kind is EffectKind.CLOSE:
                 self._close(effect.name)
+            elif kind is EffectKind.DECLARE:
+                self._declare(effect, execution)
             else:
                 if kind is EffectKind.DISCARD_ALL:
                     self._deallocate("")
@@ -64,7 +66,15 @@ class Effects:
             for known in [n for n in statements if n]:
                 del statements[known]
 
+    def _declare(self, effect: Effect, execution: Execution) -> None:
+        plan = execution.plan.opens
+        assert plan is not None
+        role = self._env().role
+        cursor = Cursor(plan, execution.planned, execution.grant, execution.tenant, role, effect.is_held)
+        self._settings.declare(effect.name, cursor)
+
     def _close(self, name: str) -> None:
+        self._settings.close(name)
         if name:
             self._state.portals.pop(name.encode(), None)
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.errors import PgsealError, ProtocolViolation
 from proxy.session.binding import check_name
+from proxy.session.cursors import fetching, is_fetch, portal_name
 from proxy.session.sender import FORWARD, HOLD, REPLACED, Done, Sender
 from proxy.session.state import (
     BIND,
@@ -26,7 +27,7 @@ from proxy.session.state import (
     Phase,
     State,
 )
-from proxy.session.statements import Portal, Statement
+from proxy.session.statements import Execution, Portal, Statement
 from proxy.wire import frontend as f
 
 if TYPE_CHECKING:
@@ -213,8 +214,11 @@ class Extended:
                 state.queue.append(Entry(Asked.DESCRIBE_STATEMENT, statement=statement))
             return FORWARD
         portal = state.portals.get(name)
+        if portal is None and name and state.n_pending_effects:
+            return self._sender.wait()  # it may be a SQL cursor that is being declared
         if portal is None:
-            state.queue.append(DESCRIBE_PORTAL)
+            fetches = portal_name(self._planning.settings, name)
+            state.queue.append(Entry(Asked.DESCRIBE_PORTAL, fetches=fetches) if fetches else DESCRIBE_PORTAL)
         else:
             portal.statement.is_describe_asked = True
             state.queue.append(Entry(Asked.DESCRIBE_PORTAL, portal=portal, statement=portal.statement))
@@ -225,17 +229,30 @@ class Extended:
         if state.is_skipping:
             return REPLACED
         portal = None
-        if state.portals:
+        settings = self._planning.settings
+        if state.portals or state.n_pending_effects or settings.level.cursors:
             name = buffer[start + 5 : end - 5]
             portal = state.portals.get(name)
-            if portal is not None and state.n_pending_effects and not portal.statement.is_pass:
+            may_change = bool(name) if portal is None else not portal.statement.is_pass
+            if state.n_pending_effects and may_change:
                 return self._sender.wait()
+            fetches = portal_name(settings, name) if portal is None else ""
+            if fetches:
+                return self._execute_cursor(buffer[start:end], name, fetches)
         state.n_executes += 1
         if portal is None:
             self._counters.n_irrelevant += 1
             state.queue.append(EXECUTE)
             return FORWARD
         return self._execute_watched(buffer[start:end], portal)
+
+    def _execute_cursor(self, message: bytes, name: bytes, cursor: str) -> Done:
+        """An Execute of the portal that is a SQL cursor: a FETCH without a Parse."""
+        self._state.n_executes += 1
+        execution = fetching(cursor)
+        self._sender.put(f.build_describe_portal(name), _looking(execution))
+        self._sender.put(message, Entry(Asked.EXECUTE, execution=execution))
+        return REPLACED
 
     def _execute_watched(self, message: bytes, portal: Portal) -> Done:
         state = self._state
@@ -250,7 +267,9 @@ class Extended:
         plan = portal.statement.plan
         entry.awaits_copy = plan is not None and plan.is_copy_in
         statement = portal.statement
-        if statement.is_pass and not (statement.is_described or statement.is_describe_asked):
+        if execution is not None and is_fetch(execution, portal, self._planning.settings):
+            self._sender.put(f.build_describe_portal(portal.name), _looking(execution, portal))
+        elif statement.is_pass and not (statement.is_described or statement.is_describe_asked):
             statement.is_describe_asked = True
             describe = Entry(Asked.DESCRIBE_PORTAL, Action.SKIP, statement=statement)
             self._sender.put(f.build_describe_portal(portal.name), describe)
@@ -275,6 +294,10 @@ class Extended:
             if portal is not None:
                 state.queue.append(Entry(Asked.CLOSE, previous_portal=portal))
                 return FORWARD
+            fetches = portal_name(self._planning.settings, name)
+            if fetches:
+                state.queue.append(Entry(Asked.CLOSE, fetches=fetches))
+                return FORWARD
         state.queue.append(CLOSE)
         return FORWARD
 
@@ -292,6 +315,11 @@ class Extended:
 
     def flush(self, buffer: bytes, start: int, end: int) -> Done:
         return REPLACED if self._state.is_skipping else FORWARD
+
+
+def _looking(execution: Execution, portal: Portal | None = None) -> Entry:
+    """A Describe of the portal that runs next: what its rows are is known only now."""
+    return Entry(Asked.DESCRIBE_PORTAL, Action.SKIP, execution=execution, portal=portal)
 
 
 def _reserved() -> ProtocolViolation:

@@ -300,6 +300,8 @@ class Replies:
 
     def _close_complete(self, buffer: bytes, start: int, end: int) -> bytes | None:
         head = self._advance(b.CLOSE_COMPLETE)
+        if head.fetches:
+            self._results.cursor_closed(head.fetches)
         if head.previous_statement is not None:
             self._state.settle(head.previous_statement.name)
         return b"" if head.action is Action.SKIP else None

@@ -15,10 +15,11 @@ from proxy.errors import InternalError, NotAllowed, PgsealError, SchemaMismatch,
 from proxy.rules import Storage
 from proxy.session.cells import Missing
 from proxy.session.copies import CopyReplies, copy_places
+from proxy.session.cursors import check_rights, cursor_of
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
-from proxy.session.statements import Description, Execution, Statement
+from proxy.session.statements import Cursor, Description, Execution, Statement
 from proxy.sql.packed import oids_told
 from proxy.sql.plan import Kind, ResultColumn, StatementPlan
 from proxy.wire import backend as b
@@ -109,8 +110,13 @@ class Results:
         """A RowDescription: checked against the plan, or, where there is none, against the catalog."""
         if head.action is Action.SKIP and head.asked is Asked.QUERY:
             return None
+        cursor = cursor_of(head, self._planning.settings)
+        if cursor is not None:
+            return self._cursor_description(cursor, head, message)
         plan = self._plan_of(head)
         if plan is None or plan.kind is not Kind.PLANNED:
+            if head.execution is not None and head.portal is not None:
+                head.portal.has_fetched = True
             return self._plain_description(head, message, out)
         statement = head.statement
         if statement is not None and head.action is not Action.SKIP:
@@ -140,6 +146,25 @@ class Results:
             statement.shown[message] = (self._planning.snapshot.epoch, shown)
         return shown
 
+    def _cursor_description(self, cursor: Cursor, head: Entry, message: bytes) -> bytes:
+        """Of a FETCH, or of the portal that the cursor is; what runs it becomes one of the cursor's reads."""
+        fields = b.parse_row_description(message[5:])
+        check_rights(cursor, self._planning.role)
+        self._check(cursor.plan, fields)
+        execution = head.execution if head.text is None else head.text.current
+        if execution is not None:
+            execution.plan, execution.planned = cursor.plan, cursor.planned
+            execution.grant, execution.tenant = cursor.grant, cursor.tenant
+            formats = [field.format for field in fields]
+            execution.opener = self._planning.opener(cursor.plan, fields, formats, cursor.grant)
+            if head.portal is not None:
+                head.portal.fetched, head.portal.has_fetched = cursor, True
+        return _shown(cursor.plan, fields)
+
+    def cursor_closed(self, name: str) -> None:
+        """A Close of the portal that is this cursor was answered."""
+        self._planning.settings.close(name)
+
     def no_data(self, head: Entry) -> None:
         """NoData: right only where the plan has no result columns."""
         statement = head.statement
@@ -156,6 +181,9 @@ class Results:
                 self._planning.remember_description(statement)
 
     def _plan_of(self, head: Entry) -> StatementPlan | None:
+        cursor = cursor_of(head, self._planning.settings)
+        if cursor is not None:
+            return cursor.plan
         if head.text is not None:
             current = head.text.current
             return None if current is None else current.plan
@@ -348,7 +376,9 @@ def _without_values(detail: bytes) -> bytes:
 
 def _is_read(execution: Execution) -> bool:
     plan = execution.plan
-    return plan.tag in ("SELECT", "VALUES", "TABLE", "SHOW", "COPY") and not (plan.is_dml or plan.is_copy_in)
+    return plan.tag in ("SELECT", "VALUES", "TABLE", "SHOW", "FETCH", "COPY") and not (
+        plan.is_dml or plan.is_copy_in
+    )
 
 
 def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:

@@ -12,12 +12,15 @@ Source: PostgreSQL manual, "SET" and "set_config". One reason to change: which s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
 from proxy.session.startup_options import settings_of
 from proxy.sql.plan import Effect, EffectKind, Overlay
 from proxy.values.base import Settings
+
+if TYPE_CHECKING:
+    from proxy.session.statements import Cursor
 
 REPORTED: Final = {
     "client_encoding": "client_encoding",
@@ -51,6 +54,7 @@ class Level:
     local: Mapping[str, str | None]
     overlay: Overlay = NO_OVERLAY
     current_user: str = ""
+    cursors: Mapping[str, Cursor] = field(default_factory=dict)  # over something protected, by name
 
     def get(self, name: str) -> str | None:
         if name in self.local:
@@ -177,7 +181,7 @@ class SessionSettings:
             self._level = replace(self._level, current_user=value or self._user)
         elif kind is EffectKind.DISCARD_ALL:
             self._reset("")
-            self._level = replace(self._level, current_user=self._user)
+            self._level = replace(self._level, current_user=self._user, cursors={})
             self.commit()  # it runs outside blocks only and commits at once, also before an error in its pipeline
         elif kind is EffectKind.OVERLAY and effect.relation is not None:
             self._level = replace(self._level, overlay=Overlay((*self._level.overlay.relations, effect.relation)))
@@ -196,11 +200,24 @@ class SessionSettings:
         elif kind is EffectKind.ROLLBACK_TO:
             self._forget_savepoint(name, keep=True)
 
+    def declare(self, name: str, cursor: Cursor) -> None:
+        """A cursor was opened; the end of the transaction ends it unless it is held."""
+        self.version += 1
+        self._level = replace(self._level, cursors={**self._level.cursors, name: cursor})
+
+    def close(self, name: str) -> None:
+        """A cursor was closed, or all of them ("")."""
+        cursors = self._level.cursors
+        if name in cursors or (cursors and not name):
+            left = {known: cursor for known, cursor in cursors.items() if name and known != name}
+            self._level = replace(self._level, cursors=left)
+
     def commit(self) -> None:
         """The transaction ended well: local values and the overlay go, session values stay."""
         before = self._level
-        if before.local or before.overlay.relations:
-            self._level = replace(before, local={}, overlay=Overlay())
+        held = {name: cursor for name, cursor in before.cursors.items() if cursor.is_held}
+        if before.local or before.overlay.relations or len(held) < len(before.cursors):
+            self._level = replace(before, local={}, overlay=Overlay(), cursors=held)
             self._compare(before)
             self.version += 1
         self._base = self._level

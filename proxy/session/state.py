@@ -115,6 +115,7 @@ class Entry:
     previous_portal: Portal | None = None  # put back when the Bind is skipped
     text: Text | None = None  # a simple Query with something to watch
     execution: Execution | None = None  # what this Execute (or sub-statement) opens and counts
+    fetches: str = ""  # a Describe or Close of the portal that is this SQL cursor
     awaits_copy: bool = False  # the client's later bytes wait for the answer
     is_internal_ready: bool = False  # the Z it ends with is swallowed too
     is_maybe: bool = False  # a Sync sent while data were copied in: the server may have ignored it

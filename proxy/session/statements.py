@@ -18,6 +18,7 @@ from proxy.wire.frontend import VALUES_A_STEP, Parse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proxy.rules import RoleRule
     from proxy.session.cells import RowOpener
     from proxy.session.copy_out import CopyOut
     from proxy.session.settings import Level
@@ -109,6 +110,18 @@ class ReadGrant:
     read: Read = Read.PLAIN
 
 
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A SQL cursor over something protected: what each FETCH of it is, with the rights its DECLARE had."""
+
+    plan: StatementPlan
+    planned: Planned
+    grant: ReadGrant
+    tenant: str | None
+    role: RoleRule
+    is_held: bool = False
+
+
 @dataclass(slots=True)
 class Execution:
     """One run of one statement: what it opened and sealed, for the audit event and the metrics."""
@@ -150,6 +163,8 @@ class Portal:
     n_sealed: int = 0
     key_ids: frozenset[int] = frozenset()
     level: Level | None = None  # the session's settings at its Bind (of a planned statement)
+    fetched: Cursor | None = None  # of a FETCH: the cursor its rows came from
+    has_fetched: bool = False  # it has run, so that they go on coming from there
     values: Settings | None = None
 
 

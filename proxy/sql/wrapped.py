@@ -30,7 +30,7 @@ from proxy.values.constants import Const
 
 Inner = Callable[[Statement, Draft], StatementPlan]
 
-WRAPPERS: Final = frozenset({"ExplainStmt"})
+WRAPPERS: Final = frozenset({"ExplainStmt", "DeclareCursorStmt"})
 _HOLD: Final = 0x20  # CURSOR_OPT_HOLD
 _UNKNOWN_OID: Final = 705
 _ODD_OID: Final = 2281  # stands for a type that pgseal does not know: no value of it is sealed

@@ -112,7 +112,7 @@ def test_command_that_shows_no_cell_passes(text: str) -> None:
         ("copy patients (ssn) from stdin", "PS001"),
         ("copy (select ssn from patients) to stdout", "PS001"),
         ("copy patients from '/tmp/x'", "PS001"),
-        ("declare c cursor for table patients", "PS001"),
+        ("declare c cursor for select set_config('app.tenant_id', 'x', true) from patients", "PS001"),
         ("explain (analyze) create table copied as select * from patients", "PS001"),
         ("prepare p as select * from patients", "PS001"),
         ("do $$ begin update patients set ssn = 'x'; end $$", "PS001"),

@@ -106,6 +106,7 @@ class Counters:
         "n_planned",
         "n_server_in",
         "n_server_out",
+        "observed",
         "opened",
         "refusals",
         "sealed",
@@ -132,6 +133,7 @@ class Counters:
         self.statements: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.bytes: dict[Leg, int] = dict.fromkeys(Leg, 0)
         self.refusals: dict[str, int] = {OTHER: 0}
+        self.observed: dict[str, int] = {OTHER: 0}
         self.sealed: dict[str, int] = {OTHER: 0}
         self.opened: dict[str, int] = {OTHER: 0}
         self.kms_calls: dict[tuple[str, KmsOutcome], int] = {
@@ -158,6 +160,11 @@ class Counters:
     def count_refusal(self, sqlstate: str) -> None:
         reason = sqlstate if sqlstate in _SQLSTATES else OTHER
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
+
+    def count_observed(self, sqlstate: str) -> None:
+        """A statement passed that would be refused if its table held cells."""
+        reason = sqlstate if sqlstate in _SQLSTATES else OTHER
+        self.observed[reason] = self.observed.get(reason, 0) + 1
 
     def count_kms_call(self, alias: str, outcome: KmsOutcome, seconds: float) -> None:
         key = (alias, outcome) if (alias, outcome) in self.kms_calls else (OTHER, outcome)
@@ -188,6 +195,7 @@ class Counters:
             "statements": statements,
             "bytes": legs,
             "refusals": dict(self.refusals),
+            "observed": dict(self.observed),
             "sealed": dict(self.sealed),
             "opened": dict(self.opened),
             "kms_calls": {f"{alias} {outcome.value}": n for (alias, outcome), n in self.kms_calls.items()},
@@ -247,6 +255,7 @@ _PLAIN: Final = {
 _LABELLED: Final = {
     "statements": ("verdict", "Statements by verdict of planning."),
     "refusals": ("sqlstate", "Refused statements by SQLSTATE."),
+    "observed": ("sqlstate", "Statements passed by on_unsupported: observe, by the SQLSTATE they would get."),
     "key_cache": ("result", "Look-ups of data keys in the cache."),
     "plan_cache": ("result", "Look-ups of plans in the cache."),
     "bytes": ("leg", "Bytes read and written by leg."),

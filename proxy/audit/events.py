@@ -17,6 +17,7 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
     REFUSED = "refused"
     DENIED = "denied"
+    OBSERVED = "observed"  # it was passed, and will be refused once the column holds cells
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from proxy.keys.state_folder import StateFolder
 from proxy.keys.store import KeyStore
 from proxy.rules_lock import Lock, is_weaker, read_locks, write_locks
 from proxy.service import instance, schema_check
-from proxy.service.catalog_reader import read_snapshot
 from proxy.service.connection import ServiceConnection, connected
 from proxy.service.instance import Instance
 from proxy.service.lock_reader import locked_relations
 from proxy.service.lock_reader import lowered as lowered_relations
+from proxy.service.observing import read_observing
 
 
 async def secrets_of(installation: Installation) -> Instance:
@@ -44,7 +44,7 @@ async def approve(installation: Installation) -> Path:
 async def _live_lock(installation: Installation, database: str) -> Lock:
     rules = installation.rules[database]
     async with connected(installation.target(database)) as connection:
-        snapshot = await read_snapshot(connection, rules, await schema_check.check(connection, rules), 0)
+        snapshot = await read_observing(connection, rules, await schema_check.check(connection, rules), 0)
         return Lock(rules, await locked_relations(connection, snapshot))
 
 

@@ -28,6 +28,7 @@ from proxy.service.findings import Finding, Report, TableReport, Weight
 EXAMPLE: Final = "Example: [bold]pgseal check --config pgseal.yaml[/bold]"
 COLOURS: Final = {Weight.REFUSES: "red", Weight.WARNS: "yellow", Weight.NOTES: "dim"}
 VERDICTS: Final = {"serves": "[green]serves[/green]", "warned": "[yellow]serves, with warnings[/yellow]"}
+OBSERVED: Final = "[yellow]observed[/yellow]: it holds no cell and passes as it is; what it needs to be protected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 def _show_table(table: TableReport, console: Console) -> None:
-    verdict = VERDICTS.get(table.verdict, "[red]refused (PS006)[/red]")
+    verdict = OBSERVED if table.is_observed else VERDICTS.get(table.verdict, "[red]refused (PS006)[/red]")
     if any(finding.code == "table_missing" for finding in table.findings) and not table.is_refused:
         verdict = "[yellow]no such table[/yellow]"
     console.print(f"  {escape(table.label.lstrip('.'))}  {verdict}")

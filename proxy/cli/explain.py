@@ -20,8 +20,8 @@ from proxy.cli.output import Exit, fail, print_json, run_async, stdout
 from proxy.errors import NotAllowed, sentence
 from proxy.rules import Ruleset
 from proxy.service import schema_check
-from proxy.service.catalog_reader import read_snapshot
 from proxy.service.connection import connected
+from proxy.service.observing import read_observing
 from proxy.sql.explain import explain as told
 from proxy.sql.plan import Env, NotPlanned
 from proxy.sql.planner import Planner, plan_slowly
@@ -81,7 +81,7 @@ async def ask(installation: Installation, rules: Ruleset, question: Question) ->
     """The plan in words, as `sql.explain` tells it."""
     async with connected(installation.target(rules.database)) as connection:
         report = await schema_check.check(connection, rules)
-        snapshot = await read_snapshot(connection, schema_check.refusing(rules, report), report, 1)
+        snapshot = await read_observing(connection, schema_check.refusing(rules, report), report, 1)
     env = Env(
         snapshot=snapshot,
         catalog_epoch=snapshot.epoch,

@@ -21,7 +21,7 @@ from typing import Final, assert_never
 
 import structlog
 
-from proxy.audit.events import Event, StatementEvent
+from proxy.audit.events import Event, Outcome, StatementEvent
 from proxy.audit.sinks import Auditor
 from proxy.errors import ConnectionFailure, InternalError, PgsealError, SchemaMismatch
 from proxy.keys.keyring import Keyring
@@ -36,6 +36,7 @@ from proxy.service import catalog_reader, schema_check
 from proxy.service.connection import Connection, DatabaseMissing, ServiceConnection, ServiceTarget
 from proxy.service.findings import Report
 from proxy.service.lock_reader import locked_relations, lowered
+from proxy.service.observing import approved, read_observing, with_cells
 from proxy.session.connection import Session, Splice
 from proxy.session.interface import CatalogNeed, ClientConnection, Need
 from proxy.session.runtime import Client, Descriptions, Fingerprints
@@ -82,6 +83,7 @@ class Database:
         self._fingerprint: object = None
         self._turn = asyncio.Lock()
         self._n_reads = 0  # begun
+        self._had_cells: frozenset[Name] = frozenset()  # these are never under observation again
 
     @property
     def name(self) -> str:
@@ -147,10 +149,10 @@ class Database:
     async def _read(self, connection: Connection, rules: Ruleset) -> _Loaded:
         self._n_reads += 1
         mark = await catalog_reader.fingerprint(connection)
-        report = await schema_check.check(connection, rules)
-        checked = schema_check.refusing(rules, report)
-        snapshot = await catalog_reader.read_snapshot(connection, checked, report, next(self._shared.epochs))
         lock = self._shared.locks.get(rules.database)
+        report = approved(await schema_check.check(connection, rules), lock, self._had_cells)
+        checked = schema_check.refusing(rules, report)
+        snapshot = await read_observing(connection, checked, report, next(self._shared.epochs))
         if lock is not None:
             changed = lowered(lock, await locked_relations(connection, snapshot), rules)
             checked = replace(checked, refused={**checked.refused, **_named(changed)})
@@ -161,6 +163,9 @@ class Database:
             _log.error("table refused", table=".".join(name), reason=loaded.rules.refused[name])
         for name in sorted(self.refused.keys() - loaded.rules.refused.keys()):
             _log.info("table serves again", table=".".join(name))
+        for name in sorted(loaded.report.observed() - self.report.observed()):
+            _log.warning("table under observation: it passes as it is", table=".".join(name))
+        self._had_cells |= with_cells(loaded.snapshot)
         self._snapshot, self.report, self._fingerprint = loaded.snapshot, loaded.report, loaded.fingerprint
         self.refused = loaded.rules.refused
         labels = [rule.label for table in loaded.rules.tables.values() for rule in table.columns.values()]
@@ -276,6 +281,22 @@ class Databases:
         for event in events:
             if isinstance(event, StatementEvent) and event.subject.tag.startswith(DDL_TAGS):
                 self._tell_change()
+            if isinstance(event, StatementEvent) and event.outcome is Outcome.OBSERVED:
+                self._tell_observed()
+
+    def _tell_observed(self) -> None:
+        """Each statement and reason once; every run is counted and audited."""
+        for database in self.by_name.values():
+            for fingerprint, error in database.fingerprints.observed.take():
+                _log.warning(
+                    "would be refused",
+                    database=database.name,
+                    sqlstate=error.sqlstate,
+                    column=error.column or "",
+                    reason=error.message,
+                    hint=error.hint or "",
+                    fingerprint=fingerprint,
+                )
 
     # --- needs
 

@@ -48,6 +48,7 @@ class _Catalog:
     with_code: set[int] = field(default_factory=set)
     with_instead: set[int] = field(default_factory=set)
     functions: list[Row] = field(default_factory=list)
+    supposed: frozenset[Name] = frozenset()
 
 
 async def fingerprint(connection: Connection) -> str:
@@ -55,12 +56,16 @@ async def fingerprint(connection: Connection) -> str:
     return str(await connection.fetchval(queries.FINGERPRINT))
 
 
-async def read_snapshot(connection: Connection, rules: Ruleset, report: Report, epoch: int) -> Snapshot:
-    """The catalog of the connection's database under `rules`; `report` is their check against it."""
+async def read_snapshot(
+    connection: Connection, rules: Ruleset, report: Report, epoch: int, supposed: frozenset[Name] = frozenset()
+) -> Snapshot:
+    """The catalog of the connection's database under `rules`; `report` is their check against it. Of `supposed`
+    tables it is supposed that they and their kin are as the rules want them."""
     refused = {**report.refused(), **rules.refused}
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute("SELECT pg_catalog.set_config('search_path', '', true)")
         catalog = await _read(connection, rules)
+        catalog.supposed = supposed
         _mark_protected(catalog, refused)
         views = _views(catalog)
         definitions = {row["oid"]: row for row in await connection.fetch(queries.VIEWS, views)}
@@ -199,6 +204,8 @@ def _kin_refusal(catalog: _Catalog, child: Relation, parents: list[Relation]) ->
         return f"{label}: inherits from more than one protected table"
     if child.kind == "f":
         return f"{label}: is a foreign table, which no guard protects"
+    if child.rule is not None and (child.rule.schema, child.rule.name) in catalog.supposed:
+        return parents[0].refused
     types = {column.name: column.type_oid for column in child.columns}
     for name, sealed in child.sealed.items():
         if types[name] != (17 if sealed.rule.storage is Storage.BYTEA else 25):

@@ -5,7 +5,8 @@ One reason to change: what `check` tells an operator or a script.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -34,6 +35,7 @@ class TableReport:
     schema: str
     name: str
     findings: tuple[Finding, ...] = ()
+    is_observed: bool = False  # it holds no cell yet and passes as it is; what refuses it is what it still needs
 
     @property
     def label(self) -> str:
@@ -41,11 +43,13 @@ class TableReport:
 
     @property
     def is_refused(self) -> bool:
-        return any(finding.weight is Weight.REFUSES for finding in self.findings)
+        return not self.is_observed and any(finding.weight is Weight.REFUSES for finding in self.findings)
 
     @property
     def verdict(self) -> str:
-        """refused, serves with warnings, or serves."""
+        """refused, observed, serves with warnings, or serves."""
+        if self.is_observed:
+            return "observed"
         if self.is_refused:
             return "refused"
         return "warned" if any(finding.weight is Weight.WARNS for finding in self.findings) else "serves"
@@ -66,6 +70,18 @@ class Report:
     def refused(self) -> dict[tuple[str, str], str]:
         """Table -> why, as `Ruleset.refused` wants it."""
         return {(table.schema, table.name): table.refusal() for table in self.tables if table.is_refused}
+
+    def observed(self) -> frozenset[tuple[str, str]]:
+        """The tables that pass as they are (`on_unsupported: observe`)."""
+        return frozenset((table.schema, table.name) for table in self.tables if table.is_observed)
+
+    def without_observing(self, names: Container[tuple[str, str]]) -> Report:
+        """The same with these tables refused for what they lack."""
+        tables = [
+            replace(table, is_observed=table.is_observed and (table.schema, table.name) not in names)
+            for table in self.tables
+        ]
+        return replace(self, tables=tuple(tables))
 
     @property
     def is_clean(self) -> bool:

@@ -14,6 +14,7 @@ from proxy.service.column_check import check_column, check_rule
 from proxy.service.connection import Connection
 from proxy.service.findings import Finding, Report, TableReport, Weight, quoted, quoted_table
 from proxy.service.live_schema import LiveSchema, Name
+from proxy.service.observing import is_observed
 from proxy.service.table_check import check_name, check_roles, check_table
 from proxy.sql.guard import guard_name
 
@@ -54,7 +55,8 @@ def _ruled(rules: Ruleset, schema: LiveSchema, name: Name) -> TableReport:
             findings += _unruled_guards(rules, schema, name)
     findings += check_name(rule, rules, schema)
     order = list(Weight)
-    return TableReport(*name, tuple(sorted(findings, key=lambda finding: order.index(finding.weight))))
+    ordered = tuple(sorted(findings, key=lambda finding: order.index(finding.weight)))
+    return TableReport(*name, ordered, is_observed=is_observed(rules, schema, name))
 
 
 def _unruled_guards(rules: Ruleset, schema: LiveSchema, name: Name) -> list[Finding]:

@@ -24,6 +24,7 @@ from proxy.rules import Read, RoleRule
 from proxy.session.binding import check_name, check_returning, received, sealed_bind, sealed_text
 from proxy.session.effects import CATALOG_EFFECTS, Effects
 from proxy.session.interface import CatalogNeed
+from proxy.session.observing import observe
 from proxy.session.openers import has_sealed_result, make_opener
 from proxy.session.probe import read_probe
 from proxy.session.records import Records
@@ -207,6 +208,7 @@ class Planning:
     def statement(self, message: Parse) -> Waits[Statement]:
         """A Parse: the statement it makes."""
         planned = yield from self._plan(message.text, message.oids)
+        yield from observe(self, planned, message.oids)
         if not planned.plan.is_pass or any(s.effects for s in planned.plan.statements):
             check_name(message.name)
         yield from self._renew_prepared(planned.plan)
@@ -377,6 +379,7 @@ class Planning:
     def query(self, text: bytes) -> Waits[tuple[Text | None, bytes | None]]:
         """A simple Query: what to remember of it and the server's text (None: as it came)."""
         planned = yield from self._plan(text, None)
+        yield from observe(self, planned, None)
         plan = planned.plan
         yield from self._renew_prepared(plan)
         self._check_collision(plan)

@@ -64,6 +64,13 @@ class Records:
             self._out.events.append(StatementEvent(subject, time.time(), 0, 0, 0, (), outcome, error.sqlstate))
         return self._n_refusals
 
+    def observed(self, error: PgsealError, fingerprint: str) -> None:
+        """Counts and audits a statement that is passed and would be refused if its table held cells."""
+        self._counters.count_observed(error.sqlstate)
+        subject = self._subject(fingerprint=fingerprint, columns=(error.column,) if error.column else ())
+        event = StatementEvent(subject, time.time(), 0, 0, 0, (), Outcome.OBSERVED, error.sqlstate)
+        self._out.events.append(event)
+
     def sealed(self, sealer: Sealer) -> None:
         for label, count in sealer.n_sealed.items():
             self._counters.count_sealed(label, count)

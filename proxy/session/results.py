@@ -218,6 +218,10 @@ class Results:
                         "the statement returns a protected column by a way pgseal cannot follow",
                         hint="Name the protected table in the statement itself.",
                     )
+                if snapshot.is_changed(field.table_oid, field.attnum, field.type_oid):
+                    if self._planning.refreshed_for(field.table_oid):
+                        raise Unsupported("a column under observation is of another type, and may hold cells")
+                    return True
                 continue
             if self._planning.is_own_relation(field.table_oid):
                 continue

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Protocol
 
+from proxy.errors import PgsealError
 from proxy.keys.material import KeyView
 from proxy.metrics import Counters
 from proxy.session.statements import Description
@@ -83,6 +84,28 @@ class Descriptions:
         self._known[id(plan)] = (plan, epoch, description)
 
 
+class Observed:
+    """Refusals that observing has found, each to be told once: (fingerprint of the statement, refusal); bounded."""
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._capacity = capacity
+        self._told: set[tuple[str, str, str]] = set()
+        self._new: list[tuple[str, PgsealError]] = []
+
+    def note(self, fingerprint: str, error: PgsealError) -> None:
+        key = (fingerprint, error.sqlstate, error.message)
+        if key not in self._told:
+            if len(self._told) >= self._capacity:
+                self._told.clear()
+            self._told.add(key)
+            self._new.append((fingerprint, error))
+
+    def take(self) -> list[tuple[str, PgsealError]]:
+        """What is new since the last call."""
+        new, self._new = self._new, []
+        return new
+
+
 class Fingerprints:
     """What audit events say of a plan: a keyed hash of the statement without literals and comments, and the
     columns; bounded."""
@@ -91,6 +114,7 @@ class Fingerprints:
         self._capacity = capacity
         self._known: dict[int, tuple[Plan, str]] = {}
         self._columns: dict[int, tuple[tuple[Access, ...], tuple[str, ...]]] = {}
+        self.observed = Observed()
 
     def columns(self, plan: StatementPlan) -> tuple[str, ...]:
         """The protected columns a statement touches, sorted."""

@@ -77,6 +77,7 @@ class Snapshot:
     watched_functions: frozenset[str] = frozenset()
     setting_functions: frozenset[str] = frozenset()  # their code sets the search path or a tenant
     schemas: frozenset[str] = frozenset()
+    supposed: Snapshot | None = None  # the same with tables under observation as if they held cells
 
     def relation(self, path: tuple[str, ...], schema: str | None, name: str) -> Relation | None:
         """The relation a name resolves to under an effective search path, or None."""
@@ -92,6 +93,13 @@ class Snapshot:
         """The protected column that RowDescription's table OID and attribute number stand for."""
         relation = self.by_oid.get(oid)
         return relation.sealed_at(attnum) if relation is not None else None
+
+    def is_changed(self, oid: int, attnum: int, type_oid: int) -> bool:
+        """True where a column under observation is of another type by now: it may hold cells."""
+        relation = self.supposed.by_oid.get(oid) if self.supposed is not None else None
+        if relation is None or relation.sealed_at(attnum) is None or oid not in self.by_oid:
+            return False
+        return any(c.attnum == attnum and c.type_oid != type_oid for c in self.by_oid[oid].columns)
 
     def knows(self, oid: int) -> bool:
         return oid < 16384 or oid in self.by_oid

@@ -14,6 +14,7 @@ from proxy.rules import (
     Isolation,
     Mode,
     OnDenied,
+    OnUnsupported,
     Read,
     RoleRule,
     Ruleset,
@@ -141,6 +142,7 @@ def test_lock_with_any_byte_changed_is_refused(tmp_path: Path) -> None:
         (replace(RULES, roles={**RULES.roles, "x": RoleRule(Read.MASK)}), "role x: may read (mask)"),
         (replace(RULES, roles={**RULES.roles, "default": RoleRule(Read.RAW)}), "role default: may read (raw)"),
         (replace(RULES, not_protected=frozenset({("x", "t"), ("y", "t")})), "not_protected: y.t"),
+        (replace(RULES, on_unsupported=OnUnsupported.OBSERVE), "on_unsupported is observe"),
     ],
 )
 def test_change_that_lowers_protection_is_named(new: Ruleset, words: str) -> None:

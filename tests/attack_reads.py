@@ -87,9 +87,10 @@ READS: Final[dict[str, tuple[str, ...]]] = {
         "SELECT ssn FROM people FOR UPDATE",
         "SELECT ssn FROM ONLY people",
         "SELECT ssn FROM people LIMIT (SELECT 1)",
-        "COPY people TO STDOUT",
-        "COPY people FROM STDIN",
-        "COPY (SELECT ssn FROM people) TO STDOUT",
+        "COPY people TO '/tmp/people'",
+        "COPY people TO PROGRAM 'cat'",
+        "COPY people FROM '/etc/passwd'",
+        "COPY (SELECT ssn FROM people) TO '/tmp/people'",
     ),
     "conditions": (
         'SELECT U&"s\\0073n" FROM people WHERE id=1',

@@ -406,10 +406,6 @@ LATER: Final = [
     *cases(
         "refused by name",
         NONE,
-        "COPY {t} TO STDOUT",
-        "COPY {t} FROM STDIN",
-        "COPY (SELECT ssn FROM {t}) TO STDOUT",
-        "COPY {t} (ssn) FROM STDIN (FORMAT csv)",
         "PREPARE q AS SELECT ssn FROM {t}",
         "DO $$ BEGIN DELETE FROM {t}; END $$",
         named="{t}",

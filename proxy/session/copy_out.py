@@ -236,7 +236,8 @@ def _columns(plan: CopyPlan, places: Sequence[int], settings: Settings) -> list[
         column = plan.columns[place]
         if column.sealed is None:
             continue
-        show = shower(column.sealed.rule.type, is_binary, settings)
+        own, shown = column.sealed.rule.type, column.type
+        show = shower(own if shown is None or shown.name == own.name else shown, is_binary, settings)
         bound = tuple((places.index(n), _reader(plan, n, settings)) for n in column.bound)
         found.append(OpenColumn(column.sealed, index - last - 1, is_binary, show, bound))
         last = index

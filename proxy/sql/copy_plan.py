@@ -17,7 +17,7 @@ from proxy.values.copy_format import Dialect
 class CopyColumn:
     """One column of the client's rows. Into a table, `slot` seals the row's own value, parameter n of the
     n-th column, and `default` the rule's default. `bound` are the places of the row's `bind:` columns, `type` is
-    what a plain column has that another is bound to."""
+    what a plain column has that another is bound to, or what an expression over a sealed one is shown with."""
 
     name: str
     sealed: SealedColumn | None = None

@@ -112,6 +112,10 @@ def copy_of_query(statement: Statement, inner: StatementPlan, draft: Draft) -> S
     refuse_slots(draft)
     copy = None
     results = inner.results or ()
+    if any(getattr(result, "nested", None) is not None for result in results):
+        raise Unsupported(
+            "COPY of a query with cells inside an array or a document", hint="Use SELECT, or copy the columns."
+        )
     if any(result.column is not None for result in results):
         if any(result.bound for result in results):
             raise Unsupported(
@@ -122,7 +126,7 @@ def copy_of_query(statement: Statement, inner: StatementPlan, draft: Draft) -> S
             raise Unsupported(
                 "FORCE_QUOTE with names, over a query", hint="Use FORCE_QUOTE *, or copy the table."
             )
-        named = tuple(options.column("", result.column) for result in results)
+        named = tuple(replace(options.column("", r.column), type=r.type) for r in results)
         needed = tuple(n for n, column in enumerate(named) if column.sealed is not None)
         copy = CopyPlan(False, "query", options.dialect, options.encoding, named, needed)
     return replace(inner, tag="COPY", results=None, copy=copy)

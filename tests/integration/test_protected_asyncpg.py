@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -152,10 +153,27 @@ async def test_refusals_leave_the_connection_usable(connection):
             await connection.fetch(statement)
         assert raised.value.sqlstate == "PS001"
         assert "public.cells.a_text" in str(raised.value)
-    with pytest.raises(asyncpg.PostgresError) as raised:
-        await connection.copy_records_to_table("cells", records=[(7, "plain as day")], columns=["id", "a_text"])
-    assert raised.value.sqlstate == "PS001"
     assert await connection.fetchval("SELECT a_bool FROM cells WHERE id = 0") is True
+
+
+async def test_records_are_copied_in_and_out(connection):
+    """copy_records_to_table in binary, copy_to_table and copy_from_table in CSV."""
+    await fill(connection)
+    records = [(100 + n, f"plain as day {n}", n % 2 == 0) for n in range(500)]
+    columns = ["id", "a_text", "a_bool"]
+    assert await connection.copy_records_to_table("cells", records=records, columns=columns) == "COPY 500"
+    found = await connection.fetch("SELECT id, a_text, a_bool FROM cells WHERE id >= 100 ORDER BY id")
+    assert [tuple(row) for row in found] == records
+    out = io.BytesIO()
+    await connection.copy_from_table("cells", columns=columns, output=out, format="csv", header=True)
+    await connection.execute("DELETE FROM cells")
+    out.seek(0)
+    await connection.copy_to_table("cells", columns=columns, source=out, format="csv", header=True)
+    found = await connection.fetch("SELECT id, a_text, a_bool FROM cells WHERE id >= 100 ORDER BY id")
+    assert [tuple(row) for row in found] == records
+    binary = io.BytesIO()
+    await connection.copy_from_query("SELECT a_text FROM cells WHERE id = 100", output=binary, format="binary")
+    assert b"plain as day 0" in binary.getvalue()
 
 
 async def test_a_pool_of_connections_resets_and_works(sealed, connection):

@@ -180,16 +180,29 @@ def test_bad_values_give_postgresqls_own_errors(connection):
 
 
 def test_what_comes_later_is_refused_by_name_and_nothing_breaks(sealed, connection):
-    """Server-side cursors and COPY over a protected table are refused before anything is read or written."""
+    """Server-side cursors over a protected table are refused before anything is read or written."""
     fill(connection)
     with pytest.raises(psycopg.Error) as raised, connection.transaction(), connection.cursor("c") as cursor:
         cursor.execute("SELECT a_text FROM cells")
     assert raised.value.sqlstate == "PS001"
-    copying = connection.cursor().copy("COPY cells (id, a_text) FROM STDIN")
-    with pytest.raises(psycopg.Error) as raised, copying as copy:
-        copy.write_row((9, "plain as day"))
-    assert raised.value.sqlstate == "PS001"
     assert len(both(connection, "SELECT a_text FROM {t}")) == len(ROWS)
+
+
+@pytest.mark.parametrize("form", ["", "(FORMAT binary)"])
+def test_rows_are_copied_in_and_out(connection, form):
+    """write_row and rows(), which takes each message of the server for one row."""
+    fill(connection)
+    connection.execute("DELETE FROM cells")
+    wanted = [(n, f"plain\tas day {n}", None if n % 3 else True) for n in range(1000)]
+    cursor = connection.cursor()
+    with cursor.copy(f"COPY cells (id, a_text, a_bool) FROM STDIN {form}".encode()) as copy:
+        copy.set_types(["int4", "text", "bool"])
+        for row in wanted:
+            copy.write_row(row)
+    assert cursor.statusmessage == "COPY 1000"
+    with cursor.copy(f"COPY cells (id, a_text, a_bool) TO STDOUT {form}".encode()) as copy:
+        copy.set_types(["int4", "text", "bool"])
+        assert sorted(copy.rows()) == wanted
 
 
 def test_composed_identifiers_and_comments_change_nothing(connection):

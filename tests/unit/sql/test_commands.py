@@ -108,9 +108,8 @@ def test_command_that_shows_no_cell_passes(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sqlstate"),
     [
-        ("copy patients to stdout", "PS001"),
-        ("copy patients (ssn) from stdin", "PS001"),
-        ("copy (select ssn from patients) to stdout", "PS001"),
+        ("copy patients to '/tmp/x'", "PS001"),
+        ("copy (select ssn from patients) to program 'cat'", "PS001"),
         ("copy patients from '/tmp/x'", "PS001"),
         ("declare c cursor for select set_config('app.tenant_id', 'x', true) from patients", "PS001"),
         ("explain (analyze) create table copied as select * from patients", "PS001"),
@@ -152,7 +151,7 @@ def test_command_over_something_protected_is_refused_by_name(text: str, sqlstate
 
 def test_command_one_refused_statement_refuses_the_whole_text() -> None:
     """The server would have run the others."""
-    assert plan("insert into visits values (1); copy patients to stdout").refusal is not None
+    assert plan("insert into visits values (1); copy patients to '/tmp/x'").refusal is not None
 
 
 def test_command_copy_from_stdin_is_marked() -> None:

@@ -22,8 +22,6 @@ FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_toast'
-      -- temporary tables so that their OIDs are known; a temporary view's columns cannot be followed
-      AND (n.nspname !~ '^pg_temp' OR c.relkind <> 'v')
 GROUP BY c.oid, n.nspname, c.relname, c.relkind
 """
 

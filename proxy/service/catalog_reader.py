@@ -67,7 +67,7 @@ async def read_snapshot(
         catalog = await _read(connection, rules)
         catalog.supposed = supposed
         _mark_protected(catalog, refused)
-        views = _views(catalog)
+        views = _followed(catalog, _views(catalog))
         definitions = {row["oid"]: row for row in await connection.fetch(queries.VIEWS, views)}
         version = int(await connection.fetchval("SELECT pg_catalog.current_setting('server_version_num')"))
         schemas = frozenset(str(row[0]) for row in await connection.fetch(queries.SCHEMAS))
@@ -234,6 +234,15 @@ def _views(catalog: _Catalog) -> list[int]:
                 protected.add(oid)
                 changed = True
     return sorted(found, key=lambda oid: _depth(catalog, oid, frozenset(found)))
+
+
+def _followed(catalog: _Catalog, views: list[int]) -> list[int]:
+    """Without temporary views over anything protected: another session's schema cannot be followed. They stay
+    unknown, so that nothing of them is shown; temporary views over plain relations are known like any other."""
+    temporary = {oid for oid in views if catalog.relations[oid].schema.startswith("pg_temp")}
+    for oid in temporary:
+        del catalog.relations[oid]
+    return [oid for oid in views if oid not in temporary]
 
 
 def _depth(catalog: _Catalog, oid: int, views: frozenset[int]) -> int:

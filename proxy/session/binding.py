@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.session.records import Records
     from proxy.session.tenancy import SessionTenants
     from proxy.values.base import Settings
+    from proxy.values.constants import Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,11 @@ class Received:
     portal: Portal
 
 
-def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Received]:
-    """The Bind with this body. Raises ProtocolViolation, and what the values of a SET raise."""
+def received(
+    statement: Statement, body: bytes, settings: Settings, answers: Sequence[Expr] = ()
+) -> Waits[Received]:
+    """The Bind with this body; `answers` are to the plan's questions. Raises ProtocolViolation, and what the
+    values of a SET raise."""
     message = yield from parsing_bind(body)
     plan = statement.plan
     assert plan is not None
@@ -53,7 +57,7 @@ def received(statement: Statement, body: bytes, settings: Settings) -> Waits[Rec
         statement.param_oids = _param_oids(statement)
     inputs = Inputs(
         settings=settings,
-        constants=statement.planned.constants,
+        constants=(*statement.planned.constants, *answers) if answers else statement.planned.constants,
         params=message.values,
         formats=expand_formats(message.formats, len(message.values)),
         oids=statement.param_oids,

@@ -101,6 +101,7 @@ class Extended:
     def bind(self, buffer: bytes, start: int, end: int) -> Done:
         state = self._state
         if state.is_skipping:
+            self._planning.asking = None
             return REPLACED
         names = f.bind_names(buffer, start + 5, end)
         if names is None:
@@ -123,6 +124,7 @@ class Extended:
         try:
             return self._bind_planned(buffer[start + 5 : end], statement)
         except PgsealError as error:
+            self._planning.asking = None
             if state.is_under_way(statement.batch):  # the server may not have it at all, and says so itself then
                 return self._sender.wait()
             return self._sender.reject_extended(error)
@@ -179,9 +181,12 @@ class Extended:
             if direct is not None:
                 self._bind_portal(direct)
                 return FORWARD
+        if self._planning.must_ask(statement.planned.plan):
+            return self._sender.ask(statement.planned.plan.questions)
         made = self._sender.finished(lambda: self._planning.bind(statement, body))
         if made is None:
             return HOLD
+        self._planning.asking = None
         portal, server_message = made
         if server_message is None:
             self._bind_portal(portal)

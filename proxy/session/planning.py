@@ -21,6 +21,7 @@ from proxy.errors import (
     Unsupported,
 )
 from proxy.rules import Read, RoleRule
+from proxy.session.asking import Asking
 from proxy.session.binding import check_name, check_returning, received, sealed_bind, sealed_text
 from proxy.session.effects import CATALOG_EFFECTS, Effects
 from proxy.session.interface import CatalogNeed
@@ -36,7 +37,7 @@ from proxy.session.tenancy import SessionTenants, has_other_tenant
 from proxy.sql.packed import each_shape
 from proxy.sql.plan import EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
 from proxy.sql.rewrite import rendering
-from proxy.values.constants import Inputs
+from proxy.values.constants import Expr, Inputs
 from proxy.values.encodings import from_utf8, to_utf8
 from proxy.wire.backend import error_response
 from proxy.wire.frontend import Parse, bind_result_formats, expand_formats
@@ -78,6 +79,7 @@ class Planning:
         self._asked_s = -RETRY_S  # when a refusal last asked for a fresh catalog
         self._refreshed: dict[int, int] = {}  # unknown OID -> epoch that did not know it
         self._probe: bytes = b""
+        self.asking: Asking | None = None  # of the message at hand
 
     # --- what holds now ------------------------------------------------------------------------------
 
@@ -259,7 +261,7 @@ class Planning:
         """A Bind of a planned or effectful statement: the portal and the server's Bind (None: as it came)."""
         if statement.env is not self.env():
             yield from self.replan(statement)
-        came = yield from received(statement, body, self.settings.values())
+        came = yield from received(statement, body, self.settings.values(), self._answers())
         if statement.rendered is None:
             yield from self._renew_prepared(statement.planned.plan)
             return came.portal, None
@@ -376,8 +378,16 @@ class Planning:
         """The opener of a planned result under the settings of this moment."""
         return make_opener(plan, fields, formats, self.settings.values(), self.keys, grant)
 
-    def query(self, text: bytes) -> Waits[tuple[Text | None, bytes | None]]:
-        """A simple Query: what to remember of it and the server's text (None: as it came)."""
+    def must_ask(self, plan: Plan) -> bool:
+        """The server has not yet answered what the message at hand needs to know."""
+        return bool(plan.questions) and self._answers() == ()
+
+    def _answers(self) -> tuple[Expr, ...]:
+        return (self.asking.answers or ()) if self.asking is not None else ()
+
+    def query(self, text: bytes) -> Waits[tuple[Text | None, bytes | None] | Plan]:
+        """A simple Query: what to remember of it and the server's text (None: as it came). The plan where the
+        server has to be asked first."""
         planned = yield from self._plan(text, None)
         yield from observe(self, planned, None)
         plan = planned.plan
@@ -385,10 +395,14 @@ class Planning:
         self._check_collision(plan)
         if plan.is_pass and not any(s.effects or s.is_copy_in for s in plan.statements):
             return None, None
+        if self.must_ask(plan):
+            return plan
         return (yield from self._sealed_query(planned))
 
     def _sealed_query(self, planned: Planned) -> Waits[tuple[Text, bytes | None]]:
-        inputs = Inputs(self.settings.values(), planned.constants)
+        answers = self._answers()
+        constants = (*planned.constants, *answers) if answers else planned.constants
+        inputs = Inputs(self.settings.values(), constants)
         text = yield from sealed_text(planned, inputs, self.tenants(), self.keys, self.records)
         if text.rendered is None:
             return text, None
@@ -409,7 +423,9 @@ class Planning:
     # --- the probe after log-in ----------------------------------------------------------------------
 
     def probe_row(self, buffer: bytes, position: int) -> int:
-        """Takes the answer of the probe (one DataRow) and returns the offset behind it."""
+        """Takes the answer (one DataRow) of the probe, or of what was asked, and returns the offset behind it."""
+        if self.asking is not None:
+            return self.asking.take(buffer, position)
         return read_probe(self.settings, buffer, position)
 
     # --- records -------------------------------------------------------------------------------------

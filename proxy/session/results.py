@@ -297,6 +297,9 @@ class Results:
 
     def failed(self, head: Entry, body: bytes) -> None:
         """The head got an ErrorResponse."""
+        asking = self._planning.asking
+        if asking is not None and asking.owns(head):
+            asking.is_failed = True
         execution = head.execution if head.text is None else head.text.current
         if execution is not None:
             code = next((v for c, v in b.parse_error_fields(body) if c == ord("C")), b"")

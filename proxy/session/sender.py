@@ -12,12 +12,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from proxy.errors import PgsealError
+from proxy.session.asking import Asking
 from proxy.session.state import Action, Asked, Entry, State
-from proxy.sql.plan import Effect, EffectKind
+from proxy.sql.plan import Effect, EffectKind, Question
 from proxy.wire import frontend as f
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from proxy.session.output import Output
     from proxy.session.planning import Planning
@@ -74,6 +75,15 @@ class Sender:
             self.pending.append(f.FLUSH_MESSAGE)
             self.has_flushed = True
         return HOLD
+
+    def ask(self, questions: Sequence[Question]) -> Done:
+        """Ask the server, once, and hold until it has answered."""
+        if self._planning.asking is None:
+            asking = self._planning.asking = Asking(questions)
+            for message, entry in asking.messages([self._planning.encode(q.text) for q in questions]):
+                self.put(message, entry)
+            self.has_flushed = False  # what it waited for before has been answered
+        return self.wait()
 
     def reject_extended(self, error: PgsealError) -> Done:
         """Something the server fails stands in for the message; our error goes out in its stead."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from proxy.errors import PgsealError, Unsupported
 from proxy.session.sender import FORWARD, HOLD, REPLACED, Done, Sender
-from proxy.session.state import FUNCTION_CALL, QUERY, Action, Asked, Entry, State
+from proxy.session.state import FUNCTION_CALL, QUERY, SYNC, Action, Asked, Entry, State
+from proxy.sql.plan import Plan
 from proxy.wire import frontend as f
 from proxy.wire.framing import frame
 
@@ -30,7 +31,7 @@ class Simple:
     def query(self, buffer: bytes, start: int, end: int) -> Done:
         state = self._state
         if state.is_skipping:
-            return REPLACED
+            return self._skipped()
         if state.n_pending_effects:
             return self._sender.wait()
         body = buffer[start + 5 : end]
@@ -42,10 +43,14 @@ class Simple:
         try:
             made = self._sender.finished(lambda: self._planning.query(body[:-1]))
         except PgsealError as error:
+            self._planning.asking = None
             state.n_executes += 1
             return self._reject_query(error)
         if made is None:
             return HOLD
+        if isinstance(made, Plan):
+            return self._sender.ask(made.questions)
+        self._planning.asking = None
         state.n_executes += 1
         state.n_asked_ready += 1
         text, rendered = made
@@ -63,6 +68,16 @@ class Simple:
             state.queue.append(entry)
             return FORWARD
         self._sender.put(f.build_query(rendered), entry)
+        return REPLACED
+
+    def _skipped(self) -> Done:
+        """The server ignores the Query. Where it failed what this Query had asked, its ReadyForQuery is due."""
+        asking, self._planning.asking = self._planning.asking, None
+        if asking is not None and asking.is_failed:
+            self._state.is_skipping = False
+            self._state.n_executes += 1
+            self._state.n_asked_ready += 1
+            self._sender.put(f.SYNC_MESSAGE, SYNC)
         return REPLACED
 
     def _reject_query(self, error: PgsealError) -> Done:

@@ -11,6 +11,7 @@ from typing import Final
 from proxy.errors import SchemaMismatch, TenantUnknown, Unsupported
 from proxy.rules import TableRule, Through
 from proxy.sql import tenancy
+from proxy.sql.asked import asked
 from proxy.sql.catalog import Column as TableColumn
 from proxy.sql.catalog import Relation, SealedColumn
 from proxy.sql.context import Inference, Outputs
@@ -75,6 +76,7 @@ class Row:
     why: str = _ABSENT
     guard: bytes | None = None
     is_moved: bool = False  # to the tenant that the statement assigns
+    is_one: bool = False  # a row of VALUES
 
     def target(self, column: SealedColumn) -> Target:
         bound = self.bound.get(column.rule.column)
@@ -123,7 +125,9 @@ def assign(ctx: Inference, into: Written, name: str, node: Node, at: tuple[Scope
         return None
     if "A_Const" in node and name and into.sealed(name) is None:
         return None  # stays as it is
-    value = infer(ctx, node, scope)
+    sealed = into.sealed(name)
+    found = asked(ctx, sealed, node, is_one_row=row.is_one) if sealed is not None else None
+    value = found or infer(ctx, node, scope)
     assign_value(ctx, into, name, value, row)
     return value
 
@@ -189,7 +193,7 @@ def tenant_of_items(
 def row_of_items(ctx: Inference, into: Written, names: list[str], items: list[Node]) -> Row:
     """What one row of VALUES says of itself."""
     tenant, why = tenant_of_items(ctx, into, names, items)
-    return Row(tenant, bound_of_items(ctx, into, names, items), why=why)
+    return Row(tenant, bound_of_items(ctx, into, names, items), why=why, is_one=True)
 
 
 def _rule(ctx: Inference, into: Written) -> TableRule | None:

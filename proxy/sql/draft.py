@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.errors import ProgramLimitExceeded
+from proxy.errors import ProgramLimitExceeded, Unsupported
 from proxy.sql.lexer import LITERALS, Kind, Tokens
-from proxy.sql.plan import Env, Slot
+from proxy.sql.plan import Env, Question, Slot
 from proxy.values.constants import Call, Expr, Lifted
 
 MAX_CELLS: Final = 65535  # of one text; as many as a statement may have parameters
@@ -32,6 +32,7 @@ class Draft:
     lifted: Mapping[int, int]
     slots: list[Slot] = field(default_factory=list)
     pinned: set[int] = field(default_factory=set)
+    questions: list[Question] = field(default_factory=list)
     _literals: list[int] = field(default_factory=list)
     partners: dict[int, int] | None = None  # of each bracket the other, once one was asked for
     plain_params: set[int] = field(default_factory=set)  # 0-based; written in the text outside every edit
@@ -86,6 +87,17 @@ class Draft:
 
     def token_text(self, ordinal: int) -> bytes:
         return self.text[self.tokens.starts[ordinal] : self.tokens.ends[ordinal]]
+
+    def add_question(self, question: Question) -> int:
+        """The number of its answer, which stands behind the lifted constants. A statement within another is not
+        asked for: it may run later, or more than once."""
+        if self.span is not None:
+            raise Unsupported(
+                "a value that only the server can give an encrypted column, within another statement",
+                hint="Send the statement itself, or give the value as a literal or parameter.",
+            )
+        self.questions.append(question)
+        return len(self.lifted) + len(self.questions) - 1
 
     def add_slot(self, slot: Slot) -> int:
         """The number of the slot, counted over the whole text. 54000 where it would be one too many."""

@@ -171,13 +171,18 @@ def _planned(text: bytes, begun: Begun, ask: Ask) -> Outcome:
             "several statements in one Parse name something protected", hint="Parse each by itself."
         )
     plans = _statements(statements, draft, ask.watch)
+    if draft.questions and (len(statements) > 1 or statements[0].name not in DML):
+        raise Unsupported(
+            "a value for an encrypted column is asked of the server before a statement that stands alone",
+            hint="Send that INSERT or UPDATE by itself, or give the value as a literal or parameter.",
+        )
     if all(plan.kind is Kind.PASS for plan in plans):
         plan = Plan(plans)
     elif draft.is_extended:
         server_params, client_params = finish_params(draft)
-        plan = Plan(plans, tuple(draft.slots), server_params, client_params)
+        plan = Plan(plans, tuple(draft.slots), server_params, client_params, questions=tuple(draft.questions))
     else:
-        plan = Plan(plans, tuple(draft.slots))
+        plan = Plan(plans, tuple(draft.slots), questions=tuple(draft.questions))
     is_shared = all(statement.name in DML for statement in statements) and not draft.is_single
     return Outcome(plan, tokens, lifted if is_shared else replace(lifted, key=None), frozenset(draft.pinned))
 

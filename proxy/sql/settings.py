@@ -17,7 +17,7 @@ from proxy.rules import Ruleset, TenantFrom
 from proxy.sql.draft import Draft
 from proxy.sql.parse import Node, calls, strings
 from proxy.sql.plan import Effect, EffectKind
-from proxy.sql.watch import OWN_SCHEMA, SETTINGS_VIEW, SET_CONFIG
+from proxy.sql.watch import OWN_SCHEMA, SET_CONFIG, SETTINGS_VIEW
 from proxy.values.constants import Const, Expr, Param
 
 TRACKED: Final = frozenset(
@@ -174,14 +174,20 @@ def set_config_effects(name: str, tree: Node, found: list[Node], draft: Draft) -
 
 
 def _row_name(tree: Node, call: Node) -> Const | None:
-    """The setting of `SELECT set_config(name, ..) FROM pg_settings WHERE name = '..'`, with which pg_dump sets what
-    older servers do not have: the constant of its WHERE."""
-    condition = tree.get("whereClause", {}).get("A_Expr", {})
+    """The setting of `SELECT set_config(name, ..) FROM pg_settings WHERE name = '..'`, with which pg_dump sets
+    what older servers do not have: the constant of its WHERE."""
+    targets = [item.get("ResTarget", {}).get("val", {}).get("FuncCall") for item in tree.get("targetList", [])]
     ranges = [item.get("RangeVar", {}) for item in tree.get("fromClause", [])]
-    is_view = [item.get("relname") for item in ranges] == [SETTINGS_VIEW]
-    columns = [arg.get("ColumnRef", {}).get("fields", []) for arg in (call["args"][:1] + [condition.get("lexpr", {})])]
-    is_equality = condition.get("kind") == "AEXPR_OP" and strings(condition.get("name", [])) == ("=",)
-    if not (is_view and is_equality and all(strings(fields) == ("name",) for fields in columns)):
+    condition = tree.get("whereClause", {}).get("A_Expr", {})
+    named = [*call.get("args", [])[:1], condition.get("lexpr", {})]
+    if (
+        not any(call is target for target in targets)
+        or [item.get("relname") for item in ranges] != [SETTINGS_VIEW]
+        or "alias" in ranges[0]
+        or condition.get("kind") != "AEXPR_OP"
+        or strings(condition["name"]) != ("=",)
+        or any(arg.get("ColumnRef", {}).get("fields") != [{"String": {"sval": "name"}}] for arg in named)
+    ):
         return None
     constant = condition.get("rexpr", {}).get("A_Const", {})
     return Const(str(constant["sval"].get("sval", "")).encode()) if "sval" in constant else None

@@ -27,7 +27,7 @@ import uvloop
 from psycopg import sql
 
 from proxy.audit.writers import next_writer
-from proxy.cli.approval import secrets_of
+from proxy.cli.approval import approve, secrets_of
 from proxy.cli.init import Init
 from proxy.cli.installation import load
 from proxy.cli.worker import Worker, start_worker
@@ -111,18 +111,24 @@ def sealed_database(
     setup: Sequence[str] = (),
     roles: Sequence[str] = (),
     config: str = "",
+    before: Sequence[str] = (),
+    approved: bool = False,
 ) -> Iterator[Sealed]:
     """A fresh database under these rules, with one worker before it, until the end of the block.
 
     `setup` runs through the proxy as `app`, which owns the database; `roles` are further log-ins; `config` is
-    appended to pgseal.yaml."""
+    appended to pgseal.yaml; `before` runs beside the proxy, as its owner, before that starts; `approved`: with
+    a rules.lock of what there is then."""
     name = f"s{os.getpid()}_{next(_numbers)}"
     _create(postgres, name, (OWNER, *roles))
     try:
+        with psycopg.connect(postgres.dsn(OWNER, name), autocommit=True) as owner:
+            for statement in before:
+                owner.execute(statement.encode())
         with tempfile.TemporaryDirectory(prefix="pgseal-test-") as folder, running_loop() as loop:
             place = Path(folder)
             _write_files(place, postgres.port, name, rules, config)
-            worker = _wait(loop, _start(place, postgres.dsn(database=name)))
+            worker = _wait(loop, _start(place, postgres.dsn(database=name), approved))
             try:
                 sealed = Sealed(name, postgres, worker, loop, place)
                 _run_setup(sealed, setup)
@@ -148,11 +154,13 @@ def _write_files(place: Path, port: int, name: str, rules: str, config: str) -> 
     (place / "rules" / f"{name}.yaml").write_text(rules, encoding="utf-8")
 
 
-async def _start(place: Path, admin_dsn: str) -> Worker:
+async def _start(place: Path, admin_dsn: str, approved: bool) -> Worker:
     """As the commands do it: init, then one worker."""
     path = place / "pgseal.yaml"
     await Init(path, parse_dsn(admin_dsn), None, False, False).run()
     installation = load(path)
+    if approved:
+        await approve(installation)
     secrets = await secrets_of(installation)
     audit, state = installation.config.audit.folder, installation.config.state
     writer = next_writer(bytes(secrets.audit_root), audit, state, secrets.name, 0, time.time())

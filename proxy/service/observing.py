@@ -88,7 +88,8 @@ async def read_observing(connection: Connection, rules: Ruleset, report: Report,
 
 
 def without(rules: Ruleset, names: AbstractSet[Name]) -> Ruleset:
-    """The rules of all other tables."""
+    """The rules of all other tables; these may have the bare name of one of them."""
     if not names:
         return rules
-    return replace(rules, tables={name: rule for name, rule in rules.tables.items() if name not in names})
+    kept = {name: rule for name, rule in rules.tables.items() if name not in names}
+    return replace(rules, tables=kept, not_protected=rules.not_protected | names)

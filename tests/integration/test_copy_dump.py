@@ -1,5 +1,5 @@
-"""pg_dump and pg_restore through the proxy: as a raw role everything with its cells as they are, as a plain role the
-data, in plaintext on the way and sealed again where it is restored.
+"""pg_dump and pg_restore through the proxy: as a raw role everything with its cells as they are, as a plain role
+the data, in plaintext on the way and sealed again where it is restored.
 """
 
 from __future__ import annotations

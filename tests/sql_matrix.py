@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tests import sql_matrix_cursors, sql_matrix_reads, sql_matrix_relations, sql_matrix_writes
+from tests import sql_matrix_cursors, sql_matrix_nested, sql_matrix_reads, sql_matrix_relations, sql_matrix_writes
 from tests.sql_cases import ALL, BORN, COMPARABLE, NONE, Case, cases
 from tests.sql_world import DET, EQ, RND
 
@@ -364,14 +364,8 @@ _FUNCTIONS: Final = (
     "SELECT ssn::int FROM {t}",
     "SELECT ssn::bytea FROM {t}",
     "SELECT string_agg(ssn, ',') FROM {t}",
-    "SELECT array_agg(ssn) FROM {t}",
-    "SELECT json_agg(ssn) FROM {t}",
-    "SELECT json_build_object('a', ssn) FROM {t}",
-    "SELECT ARRAY[ssn] FROM {t}",
     "SELECT ROW(ssn, 1) FROM {t}",
     "SELECT p FROM {t} p",
-    "SELECT row_to_json(p) FROM {t} p",
-    "SELECT to_jsonb(p) FROM {t} p",
     "SELECT id FROM {t} WHERE upper(ssn) = 'X'",
     "SELECT id FROM {t} WHERE length(ssn) = 3",
     "SELECT id FROM {t} WHERE ssn = name",
@@ -458,6 +452,7 @@ CASES: Final[Sequence[Case]] = (
     *sql_matrix_writes.CASES,
     *sql_matrix_cursors.CASES,
     *sql_matrix_relations.CASES,
+    *sql_matrix_nested.CASES,
     *REFUSED,
     *LATER,
 )

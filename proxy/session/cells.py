@@ -296,10 +296,7 @@ class RowOpener:
             behind = position + 4 + size
             if behind > end:
                 raise ProtocolViolation(TOO_SHORT)
-            if column.is_closed:
-                shown = column.instead
-            else:
-                shown = self._open(column, column.physical(buffer[position + 4 : behind]), buffer, start)
+            shown = self.cell(column, buffer[position + 4 : behind], buffer, start)
             changed.append(buffer[copied:position])
             if shown is None:
                 changed.append(NULL_SIZE)
@@ -313,7 +310,11 @@ class RowOpener:
         parts.extend(changed)
         parts.append(buffer[copied:end])
 
-    def _open(self, column: OpenColumn, envelope: bytes, buffer: bytes, start: int) -> bytes | None:
+    def cell(self, column: OpenColumn, raw: bytes, buffer: bytes, start: int) -> bytes | None:
+        """What is shown of one cell, as on the wire, of the row at `start`; None: NULL."""
+        if column.is_closed:
+            return column.instead
+        envelope = column.physical(raw)
         keys = self._keys_of(column, envelope)
         if keys is None:
             return column.instead

@@ -29,8 +29,8 @@ from proxy.wire.framing import LENGTH
 
 if TYPE_CHECKING:
     from proxy.audit.events import StatementEvent, Subject
-    from proxy.session.cells import RowOpener
     from proxy.session.meter import Meter
+    from proxy.session.openers import Opener
     from proxy.session.planning import Planning
     from proxy.session.results import Results
 
@@ -63,7 +63,7 @@ class Lane:
         self.standing: Standing | None = None  # None: nothing of it is protected
         self.subject: Subject | None = None
         # By the result formats as a Bind ends with them: what they are, and the opener of the rows.
-        self.openers: dict[bytes, tuple[tuple[int, ...], RowOpener | None]] = {}
+        self.openers: dict[bytes, tuple[tuple[int, ...], Opener | None]] = {}
         # By the tail of the batch: how its replies begin, up to the rows, and what the client sees of that.
         self.openings: dict[bytes, tuple[bytes, bytes]] = {}
 
@@ -87,7 +87,7 @@ class Express:
         # The batch that is under way: its lane, tail, formats, opener and start.
         self._lane: Lane | None = None
         self._tail = b""
-        self._opener: RowOpener | None = None
+        self._opener: Opener | None = None
         self._formats: tuple[int, ...] = ()
         self._start_s = 0.0
         self._replaced: Portal | None = None  # what a plain batch replaces, unless its Bind fails
@@ -216,7 +216,7 @@ class Express:
 
     def _learn_formats(
         self, statement: Statement, standing: Standing, raw: bytes
-    ) -> tuple[tuple[int, ...], RowOpener | None] | None:
+    ) -> tuple[tuple[int, ...], Opener | None] | None:
         """The result formats as a Bind ends with them; None where the server will not take them."""
         assert statement.description is not None
         count = len(raw) // 2 - 1
@@ -371,7 +371,7 @@ class Express:
             state.queue.append(entry)
 
 
-def _forget(opener: RowOpener) -> None:
+def _forget(opener: Opener) -> None:
     """What it opened is opened again, and counted then."""
     for column in opener.columns:
         column.n_opened = 0

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.keys.material import KeyView
-    from proxy.session.cells import RowOpener
+    from proxy.session.openers import Opener
     from proxy.session.output import Output
     from proxy.session.runtime import Client, Runtime
     from proxy.sql.catalog import Snapshot
@@ -305,7 +305,7 @@ class Planning:
 
     def standing_opener(
         self, statement: Statement, standing: Standing, formats: tuple[int, ...]
-    ) -> RowOpener | None:
+    ) -> Opener | None:
         """The opener that all portals of a direct statement with these result formats share."""
         if formats not in standing.openers:
             plan, description = statement.plan, statement.description
@@ -366,7 +366,7 @@ class Planning:
                 )
             portal.level = settings.level
 
-    def _portal_opener(self, portal: Portal, plan: StatementPlan) -> RowOpener | None:
+    def _portal_opener(self, portal: Portal, plan: StatementPlan) -> Opener | None:
         description = portal.statement.description
         assert description is not None, "a Bind waits for the description"
         formats = expand_formats(portal.result_formats, len(description.fields))
@@ -374,7 +374,7 @@ class Planning:
 
     def opener(
         self, plan: StatementPlan, fields: Sequence[Field], formats: Sequence[int], grant: ReadGrant
-    ) -> RowOpener | None:
+    ) -> Opener | None:
         """The opener of a planned result under the settings of this moment."""
         return make_opener(plan, fields, formats, self.settings.values(), self.keys, grant)
 

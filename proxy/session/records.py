@@ -18,8 +18,8 @@ from proxy.session.statements import Execution
 from proxy.sql.plan import Kind, Plan, StatementPlan
 
 if TYPE_CHECKING:
-    from proxy.session.cells import RowOpener
     from proxy.session.copy_out import CopyOut
+    from proxy.session.openers import Opener
     from proxy.session.output import Output
     from proxy.session.runtime import Client, Runtime
     from proxy.session.sealing import Sealer
@@ -75,7 +75,7 @@ class Records:
         for label, count in sealer.n_sealed.items():
             self._counters.count_sealed(label, count)
 
-    def opened(self, opener: RowOpener | CopyOut) -> tuple[int, set[int]]:
+    def opened(self, opener: Opener | CopyOut) -> tuple[int, set[int]]:
         """The cells it opened since the last event, now counted, and the ids of their keys."""
         n_opened, key_ids = 0, set[int]()
         for column in opener.columns:

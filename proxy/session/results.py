@@ -17,10 +17,11 @@ from proxy.session.cells import Missing
 from proxy.session.copies import CopyReplies, copy_places
 from proxy.session.cursors import check_rights, cursor_of
 from proxy.session.interface import CatalogNeed
-from proxy.session.openers import has_sealed_result
+from proxy.session.openers import check_nested, has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
 from proxy.session.statements import Cursor, Description, Execution, Statement
 from proxy.sql.packed import oids_told
+from proxy.sql.nested import ArrayOf
 from proxy.sql.plan import Kind, ResultColumn, StatementPlan
 from proxy.wire import backend as b
 
@@ -245,6 +246,8 @@ class Results:
         if len(results) != len(fields):
             raise SchemaMismatch(
                 "the result has other columns than the plan", hint="Reload the rules and try again."
+            if expected.nested is not None:
+                check_nested(expected.nested, found)
             )
         snapshot = self._planning.snapshot
         for expected, found in zip(results, fields, strict=True):
@@ -389,6 +392,9 @@ def _is_read(execution: Execution) -> bool:
 
 
 def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:
+        elif isinstance(expected.nested, ArrayOf):
+            kind = expected.nested.type
+            field = replace(field, type_oid=kind.array_oid, typmod=kind.typmod)
     """The RowDescription with logical types."""
     shown = []
     results = plan.results if plan.results is not None else (PLAIN,) * len(fields)

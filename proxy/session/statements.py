@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.rules import RoleRule
-    from proxy.session.cells import RowOpener
     from proxy.session.copy_out import CopyOut
+    from proxy.session.openers import Opener
     from proxy.session.settings import Level
     from proxy.session.tenancy import SessionTenants
     from proxy.sql.rewrite import Rendered
@@ -98,7 +98,7 @@ class Standing:
     until_s: float
     grant: ReadGrant
     tenant: str | None
-    openers: dict[tuple[int, ...], RowOpener | None] = field(default_factory=dict)
+    openers: dict[tuple[int, ...], Opener | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Execution:
     effects: tuple[Effect, ...] = ()
     effect_values: tuple[bytes | None, ...] = ()  # the value of each SET, evaluated
     grant: ReadGrant = field(default_factory=ReadGrant)
-    opener: RowOpener | CopyOut | None = None
+    opener: Opener | CopyOut | None = None
     tenant: str | None = None
     tenants: SessionTenants | None = None  # at its place in the text, for the rows of a COPY
     start_s: float = 0.0
@@ -159,7 +159,7 @@ class Portal:
     tenant: str | None = None
     effects: tuple[Effect, ...] = ()  # the plan's, with what set_config() took from parameters
     effect_values: tuple[bytes | None, ...] = ()
-    opener: RowOpener | None = None
+    opener: Opener | None = None
     n_sealed: int = 0
     key_ids: frozenset[int] = frozenset()
     level: Level | None = None  # the session's settings at its Bind (of a planned statement)

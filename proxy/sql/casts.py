@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from proxy.errors import PgsealError
+from proxy.sql import shapes
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.comparisons import widen
 from proxy.sql.context import Inference, Shed
@@ -50,6 +51,8 @@ def cast(ctx: Inference, body: Node, scope: Scope) -> Value:
             if sealed is None or found[0] != sealed.rule.type:
                 value.cast = found[0]
             return value
+    if (made := shapes.cast(ctx, value, body)) is not None:
+        return made
     make_plain(value, Because("a cast", location if location >= 0 else None, APPLICATION))
     return plain(location=max(location, 0))
 

@@ -71,6 +71,7 @@ class Inference:
     sealed_names: set[str] = field(default_factory=set)
     written: list[SealedColumn] = field(default_factory=list)  # columns assigned, also by a DEFAULT
     titles: list[tuple[Var, int, str]] = field(default_factory=list)  # names to keep, behind which token
+    shaped: list[Var] = field(default_factory=list)  # what is made of other expressions
     sheds: list[Shed] = field(default_factory=list)  # casts that go if what they are around is sealed
     duplicates: list[Distinct | Union] = field(default_factory=list)
     rows: list[list[list[Node]]] = field(default_factory=list)  # the VALUES lists met, by their number

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from proxy.errors import PgsealError
 from proxy.sql.literals import params_of
+from proxy.sql.nested import ArrayOf, cells_of
 from proxy.sql.plan import Access, Edit, Kind, Planned, ResultColumn, Slot, StatementPlan, TenantOf, Use
 from proxy.sql.rewrite import edit_bytes, render
 from proxy.sql.types import is_deterministic
@@ -95,6 +96,10 @@ def _access(access: Access) -> Told:
 
 
 def _result(number: int, result: ResultColumn) -> Told:
+    if result.nested is not None:
+        labels = sorted({column.rule.label for column in cells_of(result.nested)})
+        kind = f"{result.nested.type.name}[]" if isinstance(result.nested, ArrayOf) else "json"
+        return {"number": number, "treatment": "opened within", "column": ", ".join(labels), "type": kind}
     if result.column is None:
         return {"number": number, "treatment": "as it is", "column": None, "type": None}
     rule = result.column.rule

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proxy.errors import Unsupported
+from proxy.sql import shapes
 from proxy.sql.casts import cast
 from proxy.sql.comparisons import (
     EQUALITY,
@@ -109,8 +110,7 @@ def _column(ctx: Inference, body: Node, scope: Scope) -> Value:
         case Found():
             return _named(ctx, found, {"ColumnRef": body}, scope, location)
         case Row():
-            _refuse_row(found, location)
-            return plain("a whole row", location)
+            return shapes.row(ctx, found, location)
         case _:
             ctx.unresolved.append((names_of(body["fields"])[-1], location))
             return plain("a column", location)
@@ -126,26 +126,14 @@ def _whole_row(ctx: Inference, path: tuple[str, ...], scope: Scope, location: in
     """`t.*` inside an expression, as in ROW(t.*)."""
     found = resolve(scope, path[-1:], location) if path else None
     if isinstance(found, Row):
-        _refuse_row(found, location)
-    elif any(item.has_sealed() for item in scope.items):
+        return shapes.row(ctx, found, location)
+    if any(item.has_sealed() for item in scope.items):
         raise Unsupported(
             "a whole row with encrypted columns cannot be used as a value",
             hint="name the columns",
             position=location,
         )
     return plain("a whole row", location)
-
-
-def _refuse_row(row: Row, location: int) -> None:
-    for column in row.item.columns:
-        if column.may_be_sealed():
-            sealed = column.seal()
-            raise Unsupported(
-                f'"{row.item.name}" stands for a whole row, and it has encrypted columns',
-                column=sealed.rule.label if sealed else None,
-                hint="name the columns that are needed",
-                position=location,
-            )
 
 
 def _indirection(ctx: Inference, body: Node, scope: Scope) -> Value:
@@ -223,7 +211,7 @@ def _null_test(ctx: Inference, body: Node, scope: Scope) -> Value:
 
 def _joined(ctx: Inference, nodes: list[Node], scope: Scope, what: str, location: int) -> Value:
     """Branches that flow into one result."""
-    values = [infer(ctx, node, scope) for node in nodes]
+    values = shapes.beside(ctx, nodes, [infer(ctx, node, scope) for node in nodes])
     var = Var()
     for value in values:
         var = unify(var, value.var, Because(f"{what} with", location, "give constants in the other branches"))
@@ -268,6 +256,8 @@ def _sublink(ctx: Inference, body: Node, scope: Scope) -> Value:
     if kind == "EXPR_SUBLINK" and len(outputs.columns) == 1 and not outputs.is_open:
         value = outputs.columns[0].value
         return Value(value.var, value.leaves, None, location, value.is_remade, value.cast)
+    if kind == "ARRAY_SUBLINK" and len(outputs.columns) == 1 and not outputs.is_open:
+        return shapes.array(ctx, outputs.columns[0].value, location)
     because = Because("this subquery", location, "compare with = or IN")
     for output in outputs.columns:
         make_plain(output.value, because)
@@ -290,6 +280,8 @@ def _function(ctx: Inference, body: Node, scope: Scope) -> Value:
         if body.get("agg_distinct"):
             value.var.find().is_compared = True
             value.ask(Demand.TOKEN)
+    elif name in shapes.FUNCTIONS:
+        return shapes.function(ctx, name, body, scope)
     elif name == "unnest" and (elements := unnested(ctx, args)) is not None:
         return elements
     elif name in PASSES and "over" in body and not any("NamedArgExpr" in arg for arg in args):
@@ -380,4 +372,5 @@ HANDLERS: Final[dict[str, Callable[[Inference, Node, Scope], Value]]] = {
     "TypeCast": cast,
     "SubLink": _sublink,
     "FuncCall": _function,
+    "A_ArrayExpr": shapes.listed_array,
 }

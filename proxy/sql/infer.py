@@ -15,12 +15,14 @@ from proxy.sql.context import Inference, Outputs
 from proxy.sql.draft import Draft
 from proxy.sql.expressions import infer
 from proxy.sql.literals import Literals
+from proxy.sql.nested import Nested
 from proxy.sql.outputs import keep_name
 from proxy.sql.params import finish_params
 from proxy.sql.plan import Edit, Kind, ResultColumn, StatementPlan
 from proxy.sql.resolution import Resolution
+from proxy.sql.shapes import check, nested
 from proxy.sql.spans import Node, Spans
-from proxy.sql.types import Demand, Leaf, Value
+from proxy.sql.types import Demand, Form, Leaf, Value, sealed_in
 from proxy.values.base import LogicalType
 from proxy.values.registry import BASE, base_of
 
@@ -60,6 +62,7 @@ def _plan(tree: Node, draft: Draft) -> StatementPlan:
         output.value.ask(Demand.CELL)
         if has_rows:
             keep_name(ctx, output)
+    check(ctx)
     resolution = Resolution(ctx)
     resolution.run()
     if has_rows and (is_dml or _has_writes(body)):
@@ -101,10 +104,11 @@ def _results(outputs: Outputs) -> tuple[ResultColumn, ...] | None:
         return tuple(
             ResultColumn(column, _bound(column, leaf, leaves), _type_of(column, output.value))
             if column is not None
-            else ResultColumn()
+            else ResultColumn(nested=_nested(output.value))
             for column, leaf, output in zip(sealed, leaves, outputs.columns, strict=True)
         )
-    first = next((column for column in sealed if column is not None), None)
+    values = [output.value for output in outputs.columns]
+    first = next((column for value in values if (column := sealed_in(value)) is not None), None)
     if first is None:
         return None
     raise Unsupported(
@@ -112,6 +116,16 @@ def _results(outputs: Outputs) -> tuple[ResultColumn, ...] | None:
         column=first.rule.label,
         hint="name the columns instead of *",
     )
+
+
+def _nested(value: Value) -> Nested | None:
+    """Where cells stand within the value."""
+    shape, column = value.var.find().shape, sealed_in(value)
+    if shape is None or column is None or shape.form is not Form.ARRAY:
+        return nested(value, None)
+    part = shape.values()[0]
+    shown = _type_of(column, part)
+    return nested(value, base_of(shown or column.rule.type) if part.is_remade else shown)
 
 
 def _type_of(column: SealedColumn, value: Value) -> LogicalType | None:

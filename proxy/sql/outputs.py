@@ -13,7 +13,7 @@ from proxy.sql.naming import quoted as quoted
 from proxy.sql.naming import strong_name
 from proxy.sql.scopes import Column
 from proxy.sql.spans import Node, NoSpan
-from proxy.sql.types import Demand
+from proxy.sql.types import Demand, sealed_in
 
 
 def shown_columns(ctx: Inference, outputs: Outputs, names: list[str]) -> list[Column]:
@@ -71,13 +71,13 @@ def named_output(ctx: Inference, node: Node, outputs: Outputs) -> Output | None:
     if "ival" in constant:
         ctx.draft.pin(constant.get("location", 0))
         place = constant["ival"].get("ival", 0)
-        if outputs.is_open and any(o.value.var.find().sealed for o in outputs.columns):
+        if outputs.is_open and any(sealed_in(o.value) for o in outputs.columns):
             raise Unsupported("an ordinal beside a * that is not known", hint="write the column's name")
         return outputs.columns[place - 1] if 1 <= place <= len(outputs.columns) else None
     fields = node.get("ColumnRef", {}).get("fields", [])
     if len(fields) == 1 and "String" in fields[0]:
         name = fields[0]["String"].get("sval", "")
         named = [output for output in outputs.columns if output.name == name]
-        sealed = [output for output in named if output.value.var.find().sealed]
+        sealed = [output for output in named if sealed_in(output.value)]
         return sealed[0] if sealed else named[0] if named else None
     return None

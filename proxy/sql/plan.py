@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.errors import PgsealError
 from proxy.rules import RoleRule
 from proxy.sql.catalog import Relation, SealedColumn, Snapshot
+from proxy.sql.nested import Nested
 from proxy.values.base import LogicalType
 from proxy.values.constants import Expr
 
@@ -119,12 +120,17 @@ class ClientParam:
 
 @dataclass(frozen=True, slots=True)
 class ResultColumn:
-    """One column of a result. `column` None: plain, shown as it is. `is_array`: array_agg of cells (later).
+    """One column of a result, plain or a cell or with cells within.
     `type`: the type an expression over the column is shown with, where that is not the column's own."""
 
     column: SealedColumn | None = None
     bound: tuple[int, ...] = ()  # positions in the same result of the rule's `bind:` columns, in its order
     type: LogicalType | None = None
+    nested: Nested | None = None  # cells stand within the value; `column` is None then
+
+    @property
+    def is_plain(self) -> bool:
+        return self.column is None and self.nested is None
 
 
 @dataclass(frozen=True, slots=True)

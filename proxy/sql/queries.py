@@ -17,7 +17,7 @@ from proxy.sql.naming import output_name
 from proxy.sql.outputs import named_output, shown_columns
 from proxy.sql.scopes import Column, Cte, Scope, find_item
 from proxy.sql.spans import Node
-from proxy.sql.types import Because, LeafKind, Value, Var, make_plain, together, unify
+from proxy.sql.types import Because, LeafKind, Value, Var, make_plain, sealed_in, together, unify
 
 _SET_WORDS: Final = {"SETOP_UNION": "UNION", "SETOP_INTERSECT": "INTERSECT", "SETOP_EXCEPT": "EXCEPT"}
 
@@ -71,7 +71,7 @@ def _cte(ctx: Inference, body: Node, level: Scope, is_recursive: bool) -> Cte:
     else:
         outputs = select(ctx, query, level)
     has_more = "search_clause" in body or "cycle_clause" in body
-    if has_more and any(o.value.var.find().sealed for o in outputs.columns):
+    if has_more and any(sealed_in(o.value) for o in outputs.columns):
         raise Unsupported(
             "SEARCH and CYCLE over encrypted columns are not supported",
             hint="leave the encrypted columns out of the recursive query",
@@ -242,7 +242,7 @@ def _merge(
     ctx: Inference, left: Outputs, right: Outputs, word: str, keeps_all: bool, hint: str | None
 ) -> Outputs:
     """Column by column one class; all but UNION ALL compare. With a hint the cells are compared as they are."""
-    sealed = any(o.value.var.find().sealed for o in left.columns + right.columns)
+    sealed = any(sealed_in(o.value) for o in left.columns + right.columns)
     if sealed and (left.is_open or right.is_open or len(left.columns) != len(right.columns)):
         raise Unsupported(f"the columns of this {word} are not all known", hint="name the columns of each branch")
     outputs = Outputs([], left.is_open or right.is_open)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import PgsealError, Unsupported
@@ -71,8 +71,14 @@ class Var:
     is_compared: bool = False  # needs the equality capability and one tenant
     is_folded: bool = False  # compared without regard to case
     one_form: Because | None = None  # the cell itself is compared by the server: deterministic mode only
+    shape: Shape | None = None  # it is made of other expressions
     has_constants: bool = False
     targets: list[Target] = field(default_factory=list)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Nothing has been said of it."""
+        return not (self.sealed or self.plain or self.shape or self.has_constants or self.targets)
 
     def find(self) -> Var:
         root = self
@@ -152,6 +158,43 @@ class Value:
             self.leaves[0].is_alone = True
 
 
+class Form(Enum):
+    """How a value is made of others. ROW is a whole row, ARRAY an SQL array; the others are JSON."""
+
+    ROW = "row"
+    ARRAY = "array"
+    LIST = "list"  # of elements that are alike: one part
+    TUPLE = "tuple"
+    OBJECT = "object"
+    MAP = "map"  # of values that are alike: one part
+    CELL = "cell"  # the JSON of one value
+
+
+@dataclass(slots=True, eq=False)
+class Shape:
+    """The parts of a value, each with its name where it has one."""
+
+    form: Form
+    parts: tuple[tuple[str, Value], ...]
+    is_jsonb: bool = False
+    location: int | None = None
+
+    def values(self) -> list[Value]:
+        return [value for _, value in self.parts]
+
+    def is_like(self, other: Shape) -> bool:
+        names = [[name for name, _ in shape.parts] for shape in (self, other)]
+        return (self.form, self.is_jsonb) == (other.form, other.is_jsonb) and names[0] == names[1]
+
+
+def sealed_in(value: Value) -> SealedColumn | None:
+    """A sealed column that the value is, or is made of."""
+    root = value.var.find()
+    if root.shape is None:
+        return root.sealed
+    return next((found for part in root.shape.values() if (found := sealed_in(part)) is not None), None)
+
+
 def together(var: Var, values: Sequence[Value], location: int) -> Value:
     """What flows into one result. It keeps a length where all have the same, which is seen in the end."""
     casts = {value.cast for value in values}
@@ -203,6 +246,8 @@ def unify(left: Var, right: Var, because: Because) -> Var:
             "only columns of one context can meet",
             because.location,
         )
+    if a.shape is not None or b.shape is not None:
+        a.shape = _met(a, b, because)
     b.parent = a
     a.sealed = a.sealed or b.sealed
     a.plain = a.plain or b.plain
@@ -215,9 +260,29 @@ def unify(left: Var, right: Var, because: Because) -> Var:
     return a
 
 
+def _met(a: Var, b: Var, because: Because) -> Shape | None:
+    """What two classes, one of which has parts, are made of together. What differs meets where both are plain."""
+    if a.is_unknown or b.is_unknown:
+        return a.shape or b.shape
+    if a.shape is not None and b.shape is not None and a.shape.is_like(b.shape):
+        for one, other in zip(a.shape.values(), b.shape.values(), strict=True):
+            unify(one.var, other.var, because)
+        return a.shape
+    for root in (a, b):
+        make_plain(Value(root), because)
+    return None
+
+
 def make_plain(value: Value, because: Because) -> None:
     """Refuse a sealed expression here, now or whenever it turns out to be one."""
     root = value.var.find()
+    if root.shape is not None:
+        if root.shape.form is Form.ROW:
+            because = Because(
+                f"a whole row in {because.what}", because.location, "name the columns that are needed"
+            )
+        for part in root.shape.values():
+            make_plain(part, because)
     if root.plain is None:
         root.plain = because
     if root.sealed:

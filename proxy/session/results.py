@@ -20,8 +20,8 @@ from proxy.session.interface import CatalogNeed
 from proxy.session.openers import check_nested, has_sealed_result
 from proxy.session.state import Action, Asked, Entry, State
 from proxy.session.statements import Cursor, Description, Execution, Statement
-from proxy.sql.packed import oids_told
 from proxy.sql.nested import ArrayOf
+from proxy.sql.packed import oids_told
 from proxy.sql.plan import Kind, ResultColumn, StatementPlan
 from proxy.wire import backend as b
 
@@ -246,13 +246,13 @@ class Results:
         if len(results) != len(fields):
             raise SchemaMismatch(
                 "the result has other columns than the plan", hint="Reload the rules and try again."
-            if expected.nested is not None:
-                check_nested(expected.nested, found)
             )
         snapshot = self._planning.snapshot
         for expected, found in zip(results, fields, strict=True):
             actual = self._sealed_at(found.table_oid, found.attnum) if found.table_oid else None
             sealed = expected.column
+            if expected.nested is not None:
+                check_nested(expected.nested, found)
             if actual is not None and (sealed is None or sealed.rule != actual.rule):
                 raise Unsupported(
                     "the server returns another protected column than the plan says", column=actual.rule.label
@@ -392,9 +392,6 @@ def _is_read(execution: Execution) -> bool:
 
 
 def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:
-        elif isinstance(expected.nested, ArrayOf):
-            kind = expected.nested.type
-            field = replace(field, type_oid=kind.array_oid, typmod=kind.typmod)
     """The RowDescription with logical types."""
     shown = []
     results = plan.results if plan.results is not None else (PLAIN,) * len(fields)
@@ -402,5 +399,8 @@ def _shown(plan: StatementPlan, fields: Sequence[b.Field]) -> bytes:
         if expected.column is not None:
             kind = expected.type or expected.column.rule.type
             field = replace(field, type_oid=kind.oid, type_size=kind.size, typmod=kind.typmod)
+        elif isinstance(expected.nested, ArrayOf):
+            kind = expected.nested.type
+            field = replace(field, type_oid=kind.array_oid, typmod=kind.typmod)
         shown.append(field)
     return b.build_row_description(shown)

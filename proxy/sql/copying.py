@@ -116,7 +116,7 @@ def copy_of_query(statement: Statement, inner: StatementPlan, draft: Draft) -> S
         raise Unsupported(
             "COPY of a query whose arrays or documents hold encrypted cells", hint="Copy the columns themselves."
         )
-    if any(getattr(result, "nested", None) is not None for result in results):
+    if any(result.nested is not None for result in results):
         raise Unsupported(
             "COPY of a query with cells inside an array or a document", hint="Use SELECT, or copy the columns."
         )

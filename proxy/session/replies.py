@@ -250,9 +250,9 @@ class Replies:
             self._settle_maybe(kind)
         handler = self._handlers.get(kind)
         if handler is None:
-            if kind == b.PARAMETER_STATUS:
-                self._results.report(buffer[start + 5 : end])
-            return None if kind in ASYNCHRONOUS else self._match(kind)
+            if kind in ASYNCHRONOUS:
+                return self._results.asynchronous(kind, queue[0] if queue else None, buffer[start:end])
+            return self._match(kind)
         if self._failing.is_dropping and kind in UNSEEN:
             self._advance(kind)
             return b""

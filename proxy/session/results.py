@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from proxy.audit.events import Outcome
-from proxy.errors import InternalError, NotAllowed, PgsealError, SchemaMismatch, TenantUnknown, Unsupported
+from proxy.errors import InternalError, NotAllowed, PgsealError, SchemaMismatch, Unsupported
 from proxy.rules import Storage
+from proxy.session import errors_back
 from proxy.session.cells import Missing
-from proxy.session.copies import CopyReplies, copy_places
+from proxy.session.copies import CopyReplies
 from proxy.session.cursors import check_rights, cursor_of
 from proxy.session.interface import CatalogNeed
 from proxy.session.openers import check_nested, has_sealed_result
@@ -34,12 +35,6 @@ IDLE: Final = ord("I")
 CACHED_DESCRIPTIONS: Final = 4096
 SHOWN_A_STATEMENT: Final = 4  # formats differ between portals
 PLAIN: Final = ResultColumn()
-OTHER_TENANT: Final = TenantUnknown(
-    "a row to be updated belongs to another tenant than the session's",
-    hint="Restrict the UPDATE to the session's tenant, or assign the tenant column too.",
-)
-CONTEXT: Final = ord("W")
-HIDDEN_FIELDS: Final = frozenset(b"DHWqp")  # detail, hint, context, internal query and position
 
 
 class Results:
@@ -344,44 +339,42 @@ class Results:
         return head.execution is not None and not _is_read(head.execution)
 
     def error(self, head: Entry, message: bytes) -> bytes | None:
-        """The server's error as the client sees it: positions in its own text, no ciphertext in details."""
-        plan = self._plan_of(head)
-        if plan is None or not plan.hides_detail:
-            return None
-        rendered = head.statement.rendered if head.statement is not None else None
-        if head.text is not None:
-            rendered = head.text.rendered
+        """The server's error as the client sees it: positions in its own text, no ciphertext anywhere."""
         found = b.parse_error_fields(message[5:])
-        if _is_tenant_guard(found):
-            return self._planning.error_message(OTHER_TENANT)
-        fields: list[tuple[int, bytes]] = []
-        for code, text in found:
-            if code == CONTEXT and plan.tag == "COPY":
-                fields.extend((code, place) for place in copy_places(text))
-            if code in HIDDEN_FIELDS:
-                continue
-            if code == ord("P") and rendered is not None and text.isdigit():
-                text = str(rendered.to_client(int(text))).encode()
-            if code == ord("C") and text.startswith(b"PS"):
-                text = b"XX000"
-            fields.append((code, text))
-        if (ord("C"), b"23505") in found:
-            fields.extend((code, _without_values(text)) for code, text in found if code == ord("D"))
-        return b.build_error_fields(fields)
+        source = self._source(head, found)
+        if source is None:
+            return None
+        if errors_back.is_tenant_guard(found):
+            return self._planning.error_message(errors_back.OTHER_TENANT)
+        return errors_back.shown(found, source)
 
-    def report(self, body: bytes) -> None:
-        """A ParameterStatus."""
-        self._planning.settings.report(*b.parse_parameter_status(body))
+    def asynchronous(self, kind: int, head: Entry | None, message: bytes) -> bytes | None:
+        """A ParameterStatus, a NotificationResponse, or a NoticeResponse, which is shown as an error is."""
+        if kind == b.PARAMETER_STATUS:
+            self._planning.settings.report(*b.parse_parameter_status(message[5:]))
+        if kind != b.NOTICE_RESPONSE or head is None:
+            return None
+        found = b.parse_error_fields(message[5:])
+        source = self._source(head, found)
+        return None if source is None else errors_back.shown_notice(found, source)
 
-
-def _is_tenant_guard(fields: Sequence[tuple[int, bytes]]) -> bool:
-    """The cast by which a guarded UPDATE fails for a row of another tenant than the session's."""
-    return (ord("C"), b"22P02") in fields and any(c == ord("M") and b'"pgseal' in text for c, text in fields)
-
-
-def _without_values(detail: bytes) -> bytes:
-    """`Key (ssn)=(..) already exists.` -> `Key (ssn) already exists.`"""
-    return detail.split(b")=(", 1)[0] + b") already exists."
+    def _source(self, head: Entry, found: errors_back.Fields) -> errors_back.Source | None:
+        """What the server speaks of, where something of it is protected."""
+        planning, plan = self._planning, self._plan_of(head)
+        if plan is None and head.text is not None:  # at the end of the text
+            plan = next((e.plan for e in head.text.executions if e.plan.hides_detail), None)
+        is_hidden = plan is not None and plan.hides_detail
+        if not (is_hidden or (planning.is_watching and errors_back.is_of_protected(found, planning.snapshot))):
+            return None
+        asked = head.text if head.text is not None else head.statement
+        return errors_back.Source(
+            planning.snapshot,
+            planning.settings.overlay,
+            tuple(access.column.rule for access in plan.accesses) if plan is not None else (),
+            asked.rendered if asked is not None else None,
+            plan is not None and plan.tag == "COPY",
+            planning.settings.values(),
+        )
 
 
 def _is_read(execution: Execution) -> bool:

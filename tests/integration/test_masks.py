@@ -41,7 +41,7 @@ def texts(row: tuple[Any, ...]) -> list[Any]:
 @pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("prepare", [None, True])
 def test_masks_of_all_types_keep_the_logical_type(analyst, binary: bool, prepare: bool | None) -> None:
-    """Text and binary, prepared or not: the masked value in the type of the column, and NULL where there is none."""
+    """Text and binary, prepared or not: the masked value in the type of the column, NULL where there is none."""
     for _ in range(3):
         cursor = analyst.cursor(binary=binary)
         cursor.execute(f"SELECT {LIST} FROM people WHERE id = %s".encode(), [1], prepare=prepare)

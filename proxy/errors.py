@@ -151,6 +151,12 @@ class UndefinedTable(SchemaMismatch):
     sqlstate = "42P01"
 
 
+class SyntaxFault(PgsealError):
+    """Only where PostgreSQL itself would answer 42601 and must not see the values."""
+
+    sqlstate = "42601"
+
+
 class UndefinedParameter(PgsealError):
     """`$1` in a text that has no parameters, as PostgreSQL itself would say it."""
 

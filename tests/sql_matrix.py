@@ -400,7 +400,6 @@ LATER: Final = [
     *cases(
         "refused by name",
         NONE,
-        "PREPARE q AS SELECT ssn FROM {t}",
         "DO $$ BEGIN DELETE FROM {t}; END $$",
         named="{t}",
     ),

@@ -13,8 +13,10 @@ from proxy.session.settings import SessionSettings
 from proxy.session.state import State
 from proxy.session.statements import Cursor, Execution, Statement
 from proxy.sql.plan import NEW_CODE, Effect, EffectKind, Env, Plan, Planned
+from proxy.sql.rewrite import Rendered
 from proxy.sql.settings import bound
 from proxy.values.constants import Expr, Inputs, evaluate
+from proxy.values.encodings import from_utf8
 from proxy.wire.frontend import Parse
 
 IDLE: Final = ord("I")
@@ -40,7 +42,7 @@ class Effects:
                 self._state.is_code_new = self._state.is_code_new or effect.name == NEW_CODE
                 self._settings.apply(effect, None)
             elif kind is EffectKind.PREPARE:
-                self._prepare_by_sql(effect.name, execution.planned.text)
+                self._prepare_by_sql(effect.name, execution)
             elif kind is EffectKind.DEALLOCATE:
                 self._deallocate(effect.name)
             elif kind is EffectKind.CLOSE:
@@ -52,16 +54,26 @@ class Effects:
                     self._deallocate("")
                 self._settings.apply(effect, None if value is None else value.decode("utf-8", "replace"))
 
-    def _prepare_by_sql(self, name: str, text: bytes) -> None:
-        """It passes; its text (UTF-8) is looked at again when the catalog or a setting is another."""
-        empty = Planned(Plan(()), b"", ())
-        made = Statement(Parse(name.encode(), text, ()), empty, self._env(), is_prepared_by_sql=True)
-        self._state.statements[name.encode()] = made
+    def _prepare_by_sql(self, name: str, execution: Execution) -> None:
+        """The same as after a Parse of what it prepares; the text (UTF-8) is that of PREPARE, and is looked at
+        again when the catalog or a setting is another."""
+        whole, plan = execution.planned, execution.plan.prepares
+        planned = Planned(Plan(()) if plan is None else plan, whole.text, whole.tokens)
+        key = self._key(name)
+        made = Statement(Parse(key, whole.text, ()), planned, self._env(), is_prepared_by_sql=True)
+        if plan is not None:
+            made.rendered = Rendered(whole.text, planned, ())
+        self._state.statements[key] = made
+
+    def _key(self, name: str) -> bytes:
+        """A name as messages of the client have it."""
+        utf8 = name.encode()
+        return utf8 if utf8.isascii() else from_utf8(utf8, self._settings.values())
 
     def _deallocate(self, name: str) -> None:
         statements = self._state.statements
         if name:
-            statements.pop(name.encode(), None)
+            statements.pop(self._key(name), None)
         else:
             for known in [n for n in statements if n]:
                 del statements[known]

@@ -21,6 +21,7 @@ from proxy.errors import (
     Unsupported,
 )
 from proxy.rules import Read, RoleRule
+from proxy.session import executing
 from proxy.session.asking import Asking
 from proxy.session.binding import check_name, check_returning, received, sealed_bind, sealed_text
 from proxy.session.effects import CATALOG_EFFECTS, Effects
@@ -35,7 +36,7 @@ from proxy.session.state import State
 from proxy.session.statements import Execution, Portal, ReadGrant, Standing, Statement, Text
 from proxy.session.tenancy import SessionTenants, has_other_tenant
 from proxy.sql.packed import each_shape
-from proxy.sql.plan import EffectKind, Env, Kind, NotPlanned, Plan, Planned, StatementPlan
+from proxy.sql.plan import Env, Kind, NotPlanned, Plan, Planned, StatementPlan
 from proxy.sql.rewrite import rendering
 from proxy.values.constants import Expr, Inputs
 from proxy.values.encodings import from_utf8, to_utf8
@@ -164,11 +165,11 @@ class Planning:
             raise refusal_of(plan.refusal, utf8)
         if plan.is_pass:
             return planned
-        self._check_reports()
-        self._check_audit()
+        self.check_reports()
+        self.check_audit()
         return planned
 
-    def _check_reports(self) -> None:
+    def check_reports(self) -> None:
         """The server says only with ReadyForQuery what a changed DateStyle or time zone has come to, and values
         for protected columns are read and shown by it."""
         if self.settings.awaits_report:
@@ -178,34 +179,12 @@ class Planning:
                 hint="Send a Sync in between.",
             )
 
-    def _check_audit(self) -> None:
+    def check_audit(self) -> None:
         if not self.runtime.audit.is_writable:
             raise AuditNotWritable(
                 "the audit trail cannot be written, so statements on protected tables are refused",
                 hint="Free space on the audit disk; the proxy goes on by itself.",
             )
-
-    def _renew_prepared(self, plan: Plan) -> Waits[None]:
-        """SQL EXECUTE of what SQL PREPARE made under another catalog: its text may not pass any more."""
-        for effect in (e for s in plan.statements for e in s.effects):
-            found = (
-                self._state.statements.get(effect.name.encode()) if effect.kind is EffectKind.EXECUTE else None
-            )
-            if found is not None and found.is_prepared_by_sql and found.env is not self.env():
-                yield from self.replan(found)
-
-    def _check_collision(self, plan: Plan) -> None:
-        """SQL EXECUTE or FETCH of something planned in the protocol would show cells as they are."""
-        for effect in (e for s in plan.statements for e in s.effects):
-            name = effect.name.encode()
-            if effect.kind is EffectKind.EXECUTE:
-                found = self._state.statements.get(name)
-                if found is not None and not found.is_pass:
-                    raise Unsupported("EXECUTE of a prepared statement over protected columns")
-            elif effect.kind is EffectKind.FETCH:
-                portal = self._state.portals.get(name)
-                if portal is not None and not portal.statement.is_pass:
-                    raise Unsupported("FETCH from a portal over protected columns")
 
     def statement(self, message: Parse) -> Waits[Statement]:
         """A Parse: the statement it makes."""
@@ -213,8 +192,10 @@ class Planning:
         yield from observe(self, planned, message.oids)
         if not planned.plan.is_pass or any(s.effects for s in planned.plan.statements):
             check_name(message.name)
-        yield from self._renew_prepared(planned.plan)
-        self._check_collision(planned.plan)
+        run = yield from executing.with_executed(self, self._state, planned)
+        if run is not planned:
+            self.owns_planned = True
+            return (yield from executing.sealed_execute(self, self._state, message, planned, run))
         statement = Statement(message, planned, self.env())
         if planned.plan.is_pass:
             statement.is_described = not self.is_watching
@@ -239,11 +220,16 @@ class Planning:
     def replan(self, statement: Statement) -> Waits[None]:
         """A statement meets other settings or another catalog: same plan, or PostgreSQL's own 0A000."""
         if statement.is_prepared_by_sql:
-            yield from self._plan(self.encode(statement.message.text), None)
+            planned = yield from self._plan(self.encode(statement.message.text), None)
+            made = executing.prepared_by(planned, statement.name, self.encode)
+            if made != (None if statement.is_pass else statement.planned.plan):
+                raise FeatureNotSupported("cached plan must not change result type")
             statement.env = self.env()
             statement.is_described = statement.is_describe_asked = False
             return
         planned = yield from self._plan(statement.message.text, statement.message.oids)
+        if statement.runs is not None:
+            raise FeatureNotSupported("cached plan must not change result type")
         if planned.plan is not statement.planned.plan and planned.plan != statement.planned.plan:
             raise FeatureNotSupported("cached plan must not change result type")
         statement.planned = planned
@@ -263,13 +249,17 @@ class Planning:
             yield from self.replan(statement)
         came = yield from received(statement, body, self.settings.values(), self._answers())
         if statement.rendered is None:
-            yield from self._renew_prepared(statement.planned.plan)
+            yield from executing.renew_prepared(self, self._state, statement.planned.plan)
             return came.portal, None
-        self._check_reports()
-        self._check_audit()  # it may have been prepared while all was well
+        executing.check_runs(self, self._state, statement)
+        executing.check_once(statement)
+        self.check_reports()
+        self.check_audit()  # it may have been prepared while all was well
         came.portal.level, came.portal.values = self.settings.level, self.settings.values()
         sealer = Sealer(self.keys, self.tenants(), came.inputs)
         message = yield from sealed_bind(came, sealer)
+        if statement.runs is not None:
+            statement.runs.is_bound = True
         self.records.sealed(sealer)
         return came.portal, message
 
@@ -281,7 +271,7 @@ class Planning:
         standing = self.standing(statement)
         if standing is None:
             return None
-        self._check_audit()
+        self.check_audit()
         formats = bind_result_formats(body)
         name = body[: body.index(b"\0")]
         check_name(name)
@@ -336,9 +326,10 @@ class Planning:
         if plan is None:
             return None
         if plan.kind is Kind.PLANNED:
+            executing.check_runs(self, self._state, portal.statement)
             self._check_since_bind(portal)
         elif plan.effects:
-            self._check_collision(portal.statement.planned.plan)
+            executing.check_collision(self, self._state, portal.statement.planned.plan)
         effects = portal.effects or plan.effects
         execution = Execution(plan, portal.statement.planned, effects, portal.effect_values, portal.grant)
         execution.tenant = portal.tenant
@@ -354,7 +345,7 @@ class Planning:
 
     def _check_since_bind(self, portal: Portal) -> None:
         """Values are shown under the Execute's settings; what was sealed at the Bind holds for its tenant."""
-        self._check_reports()
+        self.check_reports()
         settings, values = self.settings, self.settings.values()
         if portal.values is not values and portal.values != values:
             portal.opener = None
@@ -390,9 +381,8 @@ class Planning:
         server has to be asked first."""
         planned = yield from self._plan(text, None)
         yield from observe(self, planned, None)
+        planned = yield from executing.with_executed(self, self._state, planned)
         plan = planned.plan
-        yield from self._renew_prepared(plan)
-        self._check_collision(plan)
         if plan.is_pass and not any(s.effects or s.is_copy_in for s in plan.statements):
             return None, None
         if self.must_ask(plan):

@@ -36,6 +36,17 @@ class Description:
 
 
 @dataclass(slots=True)
+class ByExecute:
+    """What a Parse of EXECUTE holds: what its name meant, and the settings its values were sealed under. A cell
+    goes into one row only, so that it may be bound once."""
+
+    targets: dict[bytes, Statement | None]
+    level: Level
+    has_cells: bool
+    is_bound: bool = False
+
+
+@dataclass(slots=True)
 class Statement:
     """A prepared statement as the client sent it, and its plan, which may pass and still have effects."""
 
@@ -52,6 +63,7 @@ class Statement:
     is_described: bool = False  # a RowDescription (or NoData) of it has been looked at
     is_describe_asked: bool = False  # a Describe of it is in the queue
     is_prepared_by_sql: bool = False
+    runs: ByExecute | None = None  # an EXECUTE whose values were sealed at its Parse
     is_pass: bool = field(init=False)
     is_plain: bool = field(init=False)  # passes, and its completion changes nothing
     is_direct: bool = field(init=False)  # planned, but its Binds leave as they came

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from proxy.errors import NotAllowed, PgsealError, TenantUnknown
 from proxy.rules import RoleRule, Ruleset, TenantFrom, TenantRule
@@ -19,6 +20,20 @@ from proxy.sql.plan import Effect, EffectKind, StatementPlan, TenantOf
 from proxy.tenants import TenantFacts, canonical_tenant, session_tenant
 from proxy.values.constants import Inputs, assign_value, evaluate
 from proxy.values.registry import type_from_oid
+
+KEEPS_SETTINGS: Final = frozenset(
+    {
+        EffectKind.BEGIN,
+        EffectKind.SAVEPOINT,
+        EffectKind.RELEASE,
+        EffectKind.PREPARE,
+        EffectKind.DEALLOCATE,
+        EffectKind.EXECUTE,
+        EffectKind.DECLARE,
+        EffectKind.FETCH,
+        EffectKind.CLOSE,
+    }
+)
 
 
 @dataclass(slots=True)
@@ -148,7 +163,7 @@ class SessionTenants:
                 changed[effect.name.lower()] = None if value is None else value.decode("utf-8", "replace")
             elif effect.kind is EffectKind.RESET and effect.name:
                 changed[effect.name.lower()] = None
-            elif effect.kind not in (EffectKind.BEGIN, EffectKind.SAVEPOINT, EffectKind.RELEASE):
+            elif effect.kind not in KEEPS_SETTINGS:
                 changed = dict.fromkeys(_setting_names(self.rules))
         return replace(self, changed=changed)
 

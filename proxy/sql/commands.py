@@ -208,7 +208,10 @@ def _explain(tree: Node) -> tuple[Effect, ...]:
     ((name, inner),) = tree["query"].items()
     if name == "ExecuteStmt":
         return (Effect(EffectKind.EXECUTE, inner.get("name", "")),)
-    return (Effect(EffectKind.DDL),) if name == "CreateTableAsStmt" else ()
+    if name != "CreateTableAsStmt":
+        return ()
+    run = inner["query"].get("ExecuteStmt")
+    return (Effect(EffectKind.DDL), *(() if run is None else (Effect(EffectKind.EXECUTE, run["name"]),)))
 
 
 def _fetch(tree: Node) -> tuple[Effect, ...]:

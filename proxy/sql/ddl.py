@@ -42,6 +42,9 @@ def plan_ddl(statement: Statement, draft: Draft, span: tuple[int, int]) -> State
     else:
         change = _PLANS.get(statement.name, _unknown)(statement.tree, draft)
     effects = (_CHANGED, *(Effect(EffectKind.OVERLAY, relation=relation) for relation in change.made))
+    run = statement.tree.get("query", {}).get("ExecuteStmt")
+    if run is not None:  # CREATE TABLE AS EXECUTE
+        effects = (*effects, Effect(EffectKind.EXECUTE, run["name"]))
     is_planned = bool(change.edits)
     return StatementPlan(
         Kind.PLANNED if is_planned else Kind.PASS,

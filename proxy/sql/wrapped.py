@@ -21,7 +21,7 @@ from proxy.sql.lexer import Kind as Token
 from proxy.sql.literals import Literals
 from proxy.sql.params import finish_params
 from proxy.sql.parse import Node, Statement, strings
-from proxy.sql.plan import Edit, Effect, EffectKind, Kind, Plan, ServerParam, StatementPlan
+from proxy.sql.plan import ClientParam, Edit, Effect, EffectKind, Kind, Plan, ServerParam, StatementPlan
 from proxy.sql.spans import Spans
 from proxy.sql.substitute import Given
 from proxy.sql.template import undo
@@ -30,7 +30,7 @@ from proxy.values.constants import Const
 
 Inner = Callable[[Statement, Draft], StatementPlan]
 
-WRAPPERS: Final = frozenset({"ExplainStmt", "DeclareCursorStmt"})
+WRAPPERS: Final = frozenset({"ExplainStmt", "DeclareCursorStmt", "PrepareStmt"})
 _HOLD: Final = 0x20  # CURSOR_OPT_HOLD
 _UNKNOWN_OID: Final = 705
 _ODD_OID: Final = 2281  # stands for a type that pgseal does not know: no value of it is sealed
@@ -118,7 +118,7 @@ def _prepare(statement: Statement, draft: Draft, inner: Inner) -> StatementPlan 
     if draft.is_extended:
         draft.span = (0, 0)  # PREPARE itself has no parameters
     server, client = finish_params(own)
-    given = Given(lifted=lambda number: _constant(own, number))
+    given = Given(lifted=lambda number: constant_of(own, number))
     edits = [_with_parameters(edit, server) for edit in plan.edits]
     if any(param.slot is not None for param in server):
         edits.insert(0, _types(bisect_left(draft.tokens.starts, statement.start), types, server, spans))
@@ -130,11 +130,23 @@ def _prepare(statement: Statement, draft: Draft, inner: Inner) -> StatementPlan 
         accesses=plan.accesses,
         effects=(Effect(EffectKind.PREPARE, str(statement.tree["name"])),),
         hides_detail=True,
-        prepares=Plan((given.proofs(replace(plan, edits=())),), slots, server, client),
+        prepares=Plan((given.proofs(replace(plan, edits=())),), slots, server, _declared(client, own.param_oids)),
     )
 
 
-def _constant(draft: Draft, number: int) -> Const:
+def _declared(client: Sequence[ClientParam], oids: Sequence[int]) -> tuple[ClientParam, ...]:
+    """The parameters with the types that PREPARE gives them."""
+    known = [oid if oid not in (_UNKNOWN_OID, _ODD_OID) else 0 for oid in oids] + [0] * len(client)
+    return tuple(replace(param, oid=param.oid or oid) for param, oid in zip(client, known, strict=False))
+
+
+def constant_of(draft: Draft, number: int) -> Const:
+    """The lifted constant of this number."""
+    if number >= len(draft.lifted):
+        raise Unsupported(
+            "PREPARE holds a value that the server is asked for (now(), nextval())",
+            hint="Make it a parameter, or prepare with the extended protocol.",
+        )
     ordinal = draft.literal(number)
     constant = undo(Token(draft.tokens.kinds[ordinal]), draft.token_text(ordinal))
     assert constant is not None, "it was lifted"

@@ -162,10 +162,17 @@ def plant_failures(sealed: Sealed, planted: Planted) -> None:
         fails(connection, f"SELECT upper(c_text) FROM holder WHERE c_text = '{planted.word('refused')}'")
         fails(connection, f"SELECT c_text FROM holder WHERE c_text LIKE '{planted.word('like')}%'")
         fails(connection, f"UPDATE holder SET c_text = c_text || '{planted.word('concat')}'")
-        fails(connection, f"COPY (SELECT c_text FROM holder WHERE c_text = '{planted.word('copy')}') TO STDOUT")
+        copied = f"COPY (SELECT c_text FROM holder WHERE c_text = '{planted.word('copy')}') TO STDOUT"
+        with connection.cursor().copy(copied.encode()) as rows:
+            assert list(rows) == []
         fails(connection, f"DO $$ BEGIN INSERT INTO holder (c_text) VALUES ('{planted.word('do')}'); END $$")
-        fails(connection, f"EXPLAIN SELECT c_text FROM holder WHERE c_text = '{planted.word('explain')}'")
-        fails(connection, f"PREPARE p AS INSERT INTO holder (c_text) VALUES ('{planted.word('prepare')}')")
+        connection.execute(
+            f"EXPLAIN SELECT c_text FROM holder WHERE c_text = '{planted.word('explain')}'".encode()
+        )
+        connection.execute(
+            f"PREPARE p AS INSERT INTO holder (c_text) VALUES ('{planted.word('prepare')}')".encode()
+        )
+        fails(connection, f"EXECUTE p('{planted.word('execute')}')")
         connection.execute("SET statement_timeout = 30")
         fails(
             connection,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from struct import Struct, pack, unpack_from
 from typing import Final
 
-from proxy.errors import ERROR_PAGE, PgsealError, ProtocolViolation, sentence
+from proxy.errors import ERROR_PAGE, DataError, PgsealError, ProtocolViolation, sentence
 from proxy.wire.framing import frame, read_cstring, read_int16
 
 AUTHENTICATION: Final = ord("R")
@@ -131,12 +131,20 @@ def error_response(error: PgsealError, encode: Callable[[str], bytes] = str.enco
         fields.append(("P", str(error.character)))
     if error.context is not None:
         fields.append(("W", error.context))
+    fields.extend(zip("stc", _place(error), strict=False))
     encoded = [(ord(code), encode(text).replace(b"\0", b"?")) for code, text in fields]
     return build_error_fields(encoded)
 
 
+def _place(error: PgsealError) -> list[str]:
+    """Schema, table and column, as fields of their own."""
+    parts = error.column.split(".") if error.column else []
+    return parts if len(parts) == 3 else []
+
+
 def _message(error: PgsealError) -> str:
-    if error.column and error.column not in error.message:
+    """A refusal names its column first; for a value that it would refuse itself PostgreSQL's own words stand."""
+    if error.column and error.column not in error.message and not isinstance(error, DataError):
         return f"{error.column}: {error.message}"
     return error.message
 

@@ -182,7 +182,7 @@ def test_run_address_of_another_pgseal_exits_2(tmp_path: Path, proxy: Proxy, key
     answer = subprocess.run([PGSEAL, "run", "--config", config], capture_output=True, text=True, timeout=20)
     assert answer.returncode == 2
     assert f"error: {key}: cannot listen on 127.0.0.1:" in answer.stderr
-    assert "hint: another process listens there" in answer.stderr
+    assert "hint: Another process listens there" in answer.stderr
 
 
 def test_run_worker_that_cannot_start_exits_2_with_the_reason_once(tmp_path: Path, proxy: Proxy) -> None:

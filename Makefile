@@ -4,6 +4,7 @@
 #   make test PG=all                 the wire and driver part on 14 to 18
 #   make check                       format, lint, types, layers, container files
 #   make bench [ARGS=--quick]        throughput and latency beside PostgreSQL itself and PgBouncer
+#   make conformance [ARGS='--only asyncpg']   suites of drivers, of PostgreSQL and of two applications, with and without
 #   make fuzz                        the property tests with their deep profile
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS)
 WIRE_VERSIONS := 14 15 16 17 18
 export PGSEAL_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help demo test check bench fuzz clean
+.PHONY: help demo test check bench conformance fuzz clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -60,6 +61,9 @@ check: $(TOOLS)
 
 bench: $(RUNTIME)
 	@$(BIN)/python -m bench $(ARGS)
+
+conformance: $(TOOLS)
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 fuzz: $(TOOLS)
 	HYPOTHESIS_PROFILE=deep $(PYTEST) --timeout=1800 tests/property $(ARGS)

@@ -227,9 +227,10 @@ def _of_key(detail: bytes, source: Source, words: Callable[[bytes], bytes]) -> b
     if found is None:
         return None
     names = _TOKEN.sub(lambda match: match["inner"] or match["bare"], found[1])
-    if names == found[1] and _are_plain(names, source):
-        return detail
-    return None if may_hold_cell(names, has_names=True) else words(names)
+    if may_hold_cell(names, has_names=True):
+        return None
+    is_plain = names == found[1] and _are_plain(names, source) and not may_hold_cell(detail)
+    return detail if is_plain else words(names)
 
 
 def _are_plain(names: bytes, source: Source) -> bool:

@@ -166,6 +166,11 @@ class ServiceConnection:
                 raise ConnectionFailure(
                     f"pgseal's own connection to {self._target.place} broke: {reason_of(error)}"
                 ) from None
+            except asyncpg.QueryCanceledError:  # it waits for a lock that a client's statement holds
+                raise ConnectionFailure(
+                    f"pgseal's own statement on {self._target.place} was not done in time",
+                    hint="look for a lock on the catalog in pg_locks",
+                ) from None
             except (TimeoutError, asyncio.CancelledError):
                 await self._drop()  # its protocol state is unknown
                 raise

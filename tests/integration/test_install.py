@@ -136,3 +136,14 @@ async def test_service_connection_server_away_waits_between_tries() -> None:
         await service.run(lambda connection: connection.fetchval("SELECT 1"))
     with pytest.raises(ConnectionFailure, match="next try"):
         await service.run(lambda connection: connection.fetchval("SELECT 1"))
+
+
+async def test_service_connection_that_waits_for_a_lock_says_so_and_goes_on(database: Database) -> None:
+    """The statement's own time ends; the connection is good for the next."""
+    service = ServiceConnection(ServiceTarget(parse_dsn(database.dsn()), statement_timeout_s=0.1))
+    try:
+        with pytest.raises(ConnectionFailure, match="not done in time"):
+            await service.run(lambda connection: connection.execute("SELECT pg_sleep(60)"))
+        assert await service.run(lambda connection: connection.fetchval("SELECT 1")) == 1
+    finally:
+        await service.close()

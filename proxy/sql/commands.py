@@ -67,7 +67,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "ExecuteStmt": Command("EXECUTE", advice="Give its arguments as literals."),
     "DeclareCursorStmt": Command("DECLARE CURSOR", advice=_INSIDE),
     "ExplainStmt": Command("EXPLAIN", advice=_INSIDE),
-    "CopyStmt": Command("COPY", advice=f"{_LATER} Use INSERT and SELECT."),
+    "CopyStmt": Command("COPY", advice="Copy from STDIN or to STDOUT: the server's files would hold ciphertext."),
     "DoStmt": Command("DO", advice="Code in the server sees ciphertext: send the statements themselves."),
     "CallStmt": Command("CALL", advice="Code in the server sees ciphertext: send the statements themselves."),
     "RefreshMatViewStmt": Command("REFRESH MATERIALIZED VIEW"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.errors import PgsealError
+from proxy.sql.copy_plan import CopyPlan
 from proxy.sql.literals import params_of
 from proxy.sql.nested import ArrayOf, cells_of
 from proxy.sql.plan import Access, Edit, Kind, Planned, ResultColumn, Slot, StatementPlan, TenantOf, Use
@@ -64,14 +65,26 @@ def _without_constants(planned: Planned, names: list[str]) -> str:
 
 def _statement(statement: StatementPlan, planned: Planned, names: list[str]) -> Told:
     results = statement.results
+    told = None if results is None else [_result(n, column) for n, column in enumerate(results, 1)]
     return {
         "tag": statement.tag,
         "verdict": "pass" if statement.kind is Kind.PASS else "planned",
         "edits": [_edit(edit, planned, names) for edit in statement.edits],
         "columns": [_access(access) for access in statement.accesses],
-        "results": None if results is None else [_result(n, column) for n, column in enumerate(results, 1)],
+        "results": told if statement.copy is None else _copied(statement.copy),
         "tenants": [_tenant(tenant) for tenant in statement.read_tenants],
     }
+
+
+def _copied(copy: CopyPlan) -> list[Told]:
+    """The columns of the rows of a COPY, and behind them those that get a default of the rules."""
+    told = [_result(n, ResultColumn(column.sealed)) for n, column in enumerate(copy.columns, 1)]
+    if copy.is_in:
+        told = [one if one["column"] is None else {**one, "treatment": "sealed, row by row"} for one in told]
+    for slot in copy.added:
+        added = _result(len(told) + 1, ResultColumn(slot.column))
+        told.append({**added, "treatment": "added: the rule's default, sealed"})
+    return told
 
 
 def _edit(edit: Edit, planned: Planned, names: list[str]) -> Told:

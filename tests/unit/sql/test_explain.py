@@ -7,7 +7,9 @@ import json
 from proxy.errors import Unsupported
 from proxy.sql.explain import explain
 from proxy.sql.plan import Plan, Planned
+from proxy.sql.planner import Planner
 from tests.unit.sql.plans import plan
+from tests.unit.sql.worlds import env
 
 
 def test_explain_of_a_planned_statement_tells_edits_slots_and_results() -> None:
@@ -41,6 +43,21 @@ def test_explain_of_a_parameter_tells_its_type_and_places() -> None:
         "plain": [],
     }
     assert {slot["tenant"] for slot in told["slots"]} == {"parameter $2"}
+
+
+def test_explain_of_a_copy_names_the_treatment_of_its_columns() -> None:
+    """Both ways, and what a column that the list leaves out gets."""
+    treatments = []
+    for text in (b"COPY patients TO STDOUT", b"COPY patients (id, hospital_id, ssn) FROM STDIN"):
+        planned = Planner().plan(text, env(), None)
+        assert isinstance(planned, Planned)
+        told = explain(planned)
+        assert told["verdict"] == "planned"
+        shown = told["statements"][0]["results"]
+        treatments.append([result["treatment"] for result in shown if result["column"] is not None])
+    assert set(treatments[0]) == {"opened"}
+    assert treatments[1][0] == "sealed, row by row"
+    assert set(treatments[1][1:]) <= {"added: the rule's default, sealed"}
 
 
 def test_explain_of_a_refusal_gives_its_reason() -> None:

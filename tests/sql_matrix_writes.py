@@ -145,4 +145,42 @@ _MERGES: Final = [
     ),
 ]
 
-CASES: Final[Sequence[Case]] = (*_SELECTS, *_SETS, *_MERGES)
+_CTES: Final = [
+    *cases(
+        "writable CTE",
+        ALL,
+        "WITH x AS (INSERT INTO {t} (id, ssn) VALUES (20, 'a') RETURNING id, ssn) SELECT id, ssn FROM x",
+        (
+            "WITH x AS (INSERT INTO {t} (id, ssn) VALUES (20, ?1) RETURNING id, ssn), y AS (UPDATE {o}"
+            " SET ssn = ?2 WHERE id = 1 RETURNING ssn) SELECT x.ssn, y.ssn FROM x, y",
+            *("a", "b"),
+        ),
+        "WITH d AS (DELETE FROM {t} WHERE id = 1 RETURNING *) INSERT INTO {t} SELECT id + 50, name, ssn, alias,"
+        " pin, born, level, n FROM d RETURNING ssn, level",
+    ),
+    *cases(
+        "UPDATE SET a row of cells",
+        ALL,
+        "UPDATE {t} SET (ssn, name) = (SELECT o.ssn, o.note FROM {o} o WHERE o.person = {t}.id) RETURNING ssn",
+        "DELETE FROM {t} USING {o} o WHERE o.person = {t}.id RETURNING {t}.ssn, o.ssn",
+    ),
+    *cases(
+        "one parameter in several roles",
+        COMPARABLE,
+        ("UPDATE {t} SET ssn = ?1, name = ?1 WHERE ssn = ?1 RETURNING id, ssn, name", "123-45-6789"),
+    ),
+    *cases(
+        "one parameter for two columns",
+        ALL,
+        ("INSERT INTO {t} (id, ssn, level) VALUES (20, ?1, ?1)", "same"),
+        ("INSERT INTO {o} (id, ssn, note) VALUES (20, ?1, ?1)", "same"),
+    ),
+    *cases(
+        "a value of each row that only the server knows",
+        NONE,
+        "UPDATE {t} SET ssn = gen_random_uuid()",
+        "INSERT INTO {t} (id, ssn, level) SELECT 20, gen_random_uuid(), 'x'",
+    ),
+]
+
+CASES: Final[Sequence[Case]] = (*_SELECTS, *_SETS, *_MERGES, *_CTES)

@@ -370,7 +370,6 @@ _FUNCTIONS: Final = (
     "SELECT id FROM {t} WHERE length(ssn) = 3",
     "SELECT id FROM {t} WHERE ssn = name",
     "SELECT id FROM {t} WHERE ssn = alias",
-    "SELECT id FROM {t} WHERE ssn = 'x' COLLATE \"C\"",
 )
 REFUSED: Final = [
     *cases("order and patterns", NONE, *_ORDERED),

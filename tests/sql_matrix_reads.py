@@ -210,4 +210,39 @@ TYPES: Final = [
     ),
 ]
 
-CASES: Final[Sequence[Case]] = (*DUPLICATES, *GROUPS, *JOINS, *NULLIFS, *TYPES)
+CONSTANTS: Final = [
+    *cases(
+        "signs and COLLATE of constants, constants of subqueries",
+        COMPARABLE,
+        "SELECT id FROM {t} WHERE pin = +70001 ORDER BY id",
+        "SELECT id FROM {t} WHERE pin = -(+2147483647) OR pin = + 70000 + 2 ORDER BY id",
+        "SELECT id FROM {t} WHERE ssn = '123-45-6789' COLLATE \"C\" ORDER BY id",
+        "SELECT id FROM {t} WHERE ssn = ('123-45-6789' COLLATE pg_catalog.\"default\") ORDER BY id",
+        "SELECT id FROM {t} WHERE ssn COLLATE \"C\" = '123-45-6789' ORDER BY id",
+        ('SELECT id FROM {t} WHERE ssn = ?1::text COLLATE "C" ORDER BY id', "123-45-6789"),
+        ("SELECT p.id FROM {t} p JOIN (VALUES (?1), (?2)) v(s) ON v.s = p.alias ORDER BY p.id", "amber-fox", "x"),
+        ("SELECT p.id FROM {t} p JOIN (SELECT ?1 AS s) v ON v.s = p.alias ORDER BY p.id", "amber-fox"),
+        ("SELECT p.id FROM {t} p JOIN (VALUES (?1::int), (?2)) v(s) ON v.s = p.pin ORDER BY p.id", 70001, 5),
+        ("SELECT id FROM {t} WHERE alias = (SELECT ?1) ORDER BY id", "amber-fox"),
+        "SELECT p.id FROM {t} p, (SELECT r.s FROM (SELECT s::text FROM (VALUES ('123-45-6789')) v(s)) r) q"
+        " WHERE q.s = p.ssn ORDER BY p.id",
+        "SELECT p.id FROM {t} p WHERE p.pin IN"
+        " (SELECT i::int FROM (SELECT i FROM (VALUES ('70001'), ('7')) v(i)) q) ORDER BY p.id",
+    ),
+    *cases("COLLATE of a shown column", ALL, 'SELECT ssn COLLATE "C" AS s FROM {t} ORDER BY id'),
+    *cases(
+        "other collations, arrays that are not constants, rows in order",
+        NONE,
+        "SELECT id FROM {t} WHERE ssn = 'x' COLLATE \"my collation\"",
+        "SELECT id FROM {t} WHERE ssn = ANY(string_to_array('a,x', ','))",
+        "SELECT id FROM {t} WHERE ssn = ANY(ARRAY(SELECT ssn FROM {o}))",
+        "SELECT id FROM {t} WHERE (id, ssn) < (3, 'x')",
+        "SELECT id FROM {t} WHERE ssn > ANY(ARRAY['a'])",
+        "SELECT id FROM {t} WHERE ssn ILIKE 'x'",
+        "SELECT mode() WITHIN GROUP (ORDER BY ssn) FROM {t}",
+        "SELECT count(p) FROM {t} p",
+        "SELECT a.id FROM {t} a JOIN {t} b ON a.ssn = b.alias",
+    ),
+]
+
+CASES: Final[Sequence[Case]] = (*DUPLICATES, *GROUPS, *JOINS, *NULLIFS, *TYPES, *CONSTANTS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from proxy.crypto.envelope import to_text
-from proxy.errors import PgsealError, ProgramLimitExceeded
+from proxy.errors import PgsealError, ProgramLimitExceeded, Unsupported
 from proxy.keys.material import KeyNeed, KeyView, LeaseNeed, TokenKey
 from proxy.rules import ColumnRule, Compare, Mode, Scope, Storage
 from proxy.session.cells import Missing
@@ -22,6 +22,7 @@ from proxy.sql.catalog import SealedColumn
 from proxy.sql.packed import shapes
 from proxy.sql.plan import Plan, Slot, StatementPlan, Use
 from proxy.values import arrays
+from proxy.values.base import Settings
 from proxy.values.coerce import deterministic
 from proxy.values.constants import (
     ArrayOf,
@@ -36,7 +37,7 @@ from proxy.values.constants import (
     each_element,
     evaluate,
 )
-from proxy.values.registry import codec
+from proxy.values.registry import base_of, codec
 from proxy.wire.frontend import Bind, building_bind
 
 T = TypeVar("T")
@@ -177,7 +178,9 @@ class Sealer:
     def _cell(self, slot: Slot, value: Value) -> bytes:
         column = slot.column
         rule = column.rule
-        display = assign_value(value, rule.type, self.inputs.settings)
+        display = assign_value(value, base_of(rule.type) if slot.is_shown else rule.type, self.inputs.settings)
+        if slot.is_shown and rule.mode is Mode.DETERMINISTIC and rule.type.typmod != -1:
+            _check_one_form(slot, value, display, self.inputs.settings)
         tenant = self._tenant(slot)
         token = None
         if rule.search and rule.mode is Mode.RANDOMISED:
@@ -333,3 +336,14 @@ def has_parameter(expr: Expr | None) -> bool:
             return any(map(has_parameter, args))
         case _:
             return False
+
+
+def _check_one_form(slot: Slot, value: Value, display: bytes, settings: Settings) -> None:
+    """A deterministic cell has the one form that the column's length gives it."""
+    rule = slot.column.rule
+    if assign_value(value, rule.type, settings) != display:
+        raise Unsupported(
+            f"{rule.label} is deterministic: a value of another scale cannot be shown beside it",
+            column=rule.label,
+            hint="write the value with the scale of the column",
+        )

@@ -16,7 +16,7 @@ from proxy.sql import shapes
 from proxy.sql.catalog import SealedColumn
 from proxy.sql.comparisons import widen
 from proxy.sql.context import Inference, Shed
-from proxy.sql.literals import is_null, type_of_word
+from proxy.sql.literals import fits, is_null, type_of_word
 from proxy.sql.plan import Edit
 from proxy.sql.scopes import Scope
 from proxy.sql.spans import Node, NoSpan
@@ -104,13 +104,16 @@ def _push_named(column: SealedColumn, leaves: list[Leaf]) -> None:
     own = column.rule.type
     names = [leaf for leaf in leaves if leaf.kind is LeafKind.COLUMN and leaf.column is not None]
     casts = [leaf.cast for leaf in names if leaf.cast is not None]
-    if all(is_same_type(logical, own) and logical.typmod == -1 for logical in casts):
+    words = {leaf.word for leaf in leaves if leaf.kind is LeafKind.CONSTANT and leaf.row is not None}
+    is_own = all(is_same_type(logical, own) and logical.typmod == -1 for logical in casts)
+    if not casts or (is_own and all(fits(word, own) for word in words)):
         return
     mentions = [leaf for leaf in names if leaf.column is not None and leaf.column.sealed is None]
+    mentions = [leaf for leaf in mentions if not leaf.is_passed]
     lists = {leaf.column.values for leaf in mentions if leaf.column is not None}
     values = lists.pop() if len(lists) == 1 else None
     if values is None or any(leaf.cast != casts[0] for leaf in mentions):
-        raise _refused(column, mentions[0])
+        raise _refused(column, names[0])
     constants = [leaf for leaf in leaves if leaf.row is not None and (leaf.row[0], leaf.place) == values]
     _wrap(column, constants, casts[0], None)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.rules import Compare
 from proxy.sql.context import Inference
 from proxy.sql.literals import names_of, system_name
+from proxy.sql.outputs import settle
 from proxy.sql.plan import Edit
 from proxy.sql.scopes import Found, Scope, compared_tenants, resolve
 from proxy.sql.spans import Node, NoSpan
@@ -57,6 +59,7 @@ def compare_columns(ctx: Inference, left: Node, sublink: Node, scope: Scope, loc
             make_plain(value, because)
         return
     for value, output in zip(values, outputs.columns, strict=True):
+        settle(output.value)
         compare(ctx, value, output.value, location)
 
 
@@ -64,13 +67,58 @@ def _compare_folded(ctx: Inference, left: Node, right: Node, scope: Scope, locat
     """`lower(c) = lower(x)` (or upper on both sides) of a column with `compare: nocase`; False: not this form."""
     a, b = _folded(ctx, left), _folded(ctx, right)
     if a is None or b is None or a[0] != b[0]:
-        return False
+        return _compare_citext(ctx, left, right, scope, location)
     columns = [_folded_column(ctx, node, arg, scope) for node, (_, arg) in ((left, a), (right, b))]
     if all(column is None for column in columns):
         return False
     sides = [c or ctx.infer(ctx, node, scope) for c, node in zip(columns, (left, right), strict=True)]
     compare(ctx, sides[0], sides[1], location)
     sides[0].var.find().is_folded = True
+    return True
+
+
+def _compare_citext(ctx: Inference, left: Node, right: Node, scope: Scope, location: int) -> bool:
+    """`c::citext = x`, where x is a string without a type or one cast to citext; False: not this form."""
+    sides: list[Value] = []
+    for node in (left, right):
+        arg = _citext(node)
+        column = _folded_column(ctx, node, arg, scope) if arg is not None else None
+        literal = ctx.literals.read(arg if arg is not None else node)
+        if column is not None:
+            sides.append(column)
+        elif literal is not None and not literal.is_array and literal.word == "unknown":
+            sides.append(ctx.constant_value(node, literal))
+    if len(sides) != 2 or all(side.direct is None for side in sides):
+        return False
+    compare(ctx, sides[0], sides[1], location)
+    sides[0].var.find().is_folded = True
+    return True
+
+
+def _citext(node: Node) -> Node | None:
+    body = node.get("TypeCast")
+    names = names_of(body["typeName"].get("names", [])) if body is not None else ()
+    return body["arg"] if body is not None and names[-1:] == ("citext",) else None
+
+
+def ilike(ctx: Inference, body: Node, scope: Scope, location: int) -> bool:
+    """`c ILIKE 'x'` where x is a literal without wildcards and c has `compare: nocase`; False: not this form."""
+    written = body["rexpr"].get("A_Const", {})
+    text = written.get("sval", {}).get("sval")
+    if text is None or any(sign in text for sign in "%_\\") or not isinstance(body.get("lexpr"), dict):
+        return False
+    operator = ctx.spans.at(body)
+    width = 2 if ctx.spans.text(operator) == b"not" else 1
+    if ctx.spans.text(operator + width - 1) != b"ilike":
+        return False
+    column = _folded_column(ctx, body["lexpr"], body["lexpr"], scope)
+    sealed = column.var.find().sealed if column is not None else None
+    if column is None or sealed is None or sealed.rule.compare is not Compare.NOCASE:
+        return False
+    ctx.draft.pin(written.get("location", 0))
+    ctx.edits.append(Edit(operator, operator + width - 1, (b"=" if width == 1 else b"<>",)))
+    compare(ctx, column, ctx.infer(ctx, body["rexpr"], scope), location)
+    column.var.find().is_folded = True
     return True
 
 
@@ -160,6 +208,7 @@ def nullif(ctx: Inference, body: Node, scope: Scope, location: int) -> Value:
         return made
     root = unify(left.var, right.var, Because("comparing it with", location))
     root.is_compared = True
+    right.ask(Demand.TOKEN)
     root.one_form = Because("NULLIF", location, "write CASE WHEN col = value THEN NULL ELSE col END")
     return Value(
         root, left.leaves + right.leaves, location=location, is_remade=left.is_remade, cast=_as_text(left)
@@ -213,9 +262,13 @@ def _comma(ctx: Inference, at: int, closed: int) -> int | None:
 
 def set_apart(value: Value, keys: list[Value]) -> None:
     """Where the tenant column of the same row is a key too, cells of two tenants are never compared."""
-    leaf = value.direct
-    if leaf is None or leaf.column is None:
-        return
-    origins = {origin for origin, _ in leaf.column.bases}
-    others = (key.direct.column for key in keys if key.direct is not None and key.direct.column is not None)
-    leaf.is_apart = any(origin in origins for column in others for origin, _ in compared_tenants(column.bases))
+    if value.direct is not None:
+        value.direct.is_apart = any(is_beside(value, key) for key in keys)
+
+
+def is_beside(value: Value, key: Value) -> bool:
+    """True where `key` is the tenant column of the row that `value` is a column of."""
+    if value.direct is None or value.direct.column is None or key.direct is None or key.direct.column is None:
+        return False
+    origins = {origin for origin, _ in value.direct.column.bases}
+    return any(origin in origins for origin, _ in compared_tenants(key.direct.column.bases))

@@ -15,16 +15,20 @@ from proxy.sql import shapes
 from proxy.sql.casts import cast
 from proxy.sql.comparisons import (
     EQUALITY,
+    STRINGS,
     any_of,
     compare,
     compare_columns,
     compare_nodes,
+    ilike,
     in_list,
     nullif,
     set_apart,
+    widen,
 )
 from proxy.sql.context import Inference
-from proxy.sql.literals import CONSTANTS, names_of, system_name
+from proxy.sql.literals import CONSTANTS, is_plain_collation, names_of, system_name
+from proxy.sql.outputs import settle
 from proxy.sql.scopes import Found, Row, Scope, resolve
 from proxy.sql.spans import Node
 from proxy.sql.types import (
@@ -43,6 +47,12 @@ from proxy.sql.watch import RUNNERS, SET_CONFIG
 
 COUNTS: Final = frozenset({"count"})
 PASSES: Final = {"lag": (0, 2), "lead": (0, 2), "first_value": (0,), "last_value": (0,), "nth_value": (0,)}
+_WORDS: Final = {
+    "RowExpr": ("a row value", "compare rows with = or IN only, and name the columns elsewhere"),
+    "MinMaxExpr": ("GREATEST or LEAST", APPLICATION),
+    "A_ArrayExpr": ("ARRAY", "select the columns themselves"),
+    "XmlExpr": ("an XML function", APPLICATION),
+}
 _KIND_WORDS: Final = {
     "AEXPR_LIKE": "LIKE",
     "AEXPR_ILIKE": "ILIKE",
@@ -64,7 +74,8 @@ def infer(ctx: Inference, node: Node, scope: Scope) -> Value:
     handler = HANDLERS.get(kind)
     if handler is not None:
         return handler(ctx, body, scope)
-    plain_parts(ctx, body, scope, Because(f"this use ({kind})", body.get("location")))
+    word, hint = _WORDS.get(kind, (f"this use ({kind})", APPLICATION))
+    plain_parts(ctx, body, scope, Because(word, body.get("location"), hint))
     return plain(location=body.get("location", 0))
 
 
@@ -170,6 +181,8 @@ def _operation(ctx: Inference, body: Node, scope: Scope) -> Value:
             any_of(ctx, body, scope, location)
         case "AEXPR_NULLIF" if name in EQUALITY:
             return nullif(ctx, body, scope, location)
+        case "AEXPR_ILIKE" if name is not None and ilike(ctx, body, scope, location):
+            return plain(location=location)
         case _:
             word = _KIND_WORDS.get(kind) or "the operator " + ".".join(names_of(body.get("name", [])))
             because = Because(word, location, _hint_for(word))
@@ -240,6 +253,18 @@ def _case(ctx: Inference, body: Node, scope: Scope) -> Value:
     return value
 
 
+def _collate(ctx: Inference, body: Node, scope: Scope) -> Value:
+    """A collation says nothing of cells, and equality is the same in each that is listed."""
+    value = infer(ctx, body["arg"], scope)
+    sealed = value.var.find().sealed
+    is_string = sealed is not None and sealed.rule.type.name in STRINGS
+    if value.direct is not None and is_string and is_plain_collation(body):
+        widen(ctx, value.direct, {"CollateClause": body})
+        return value
+    make_plain(value, Because("COLLATE", body.get("location"), "leave COLLATE away"))
+    return value
+
+
 # --- subqueries, functions ---------------------------------------------------------------------------
 
 
@@ -255,6 +280,7 @@ def _sublink(ctx: Inference, body: Node, scope: Scope) -> Value:
         return plain(location=location)
     if kind == "EXPR_SUBLINK" and len(outputs.columns) == 1 and not outputs.is_open:
         value = outputs.columns[0].value
+        settle(value)
         return Value(value.var, value.leaves, None, location, value.is_remade, value.cast)
     if kind == "ARRAY_SUBLINK" and len(outputs.columns) == 1 and not outputs.is_open:
         return shapes.array(ctx, outputs.columns[0].value, location)
@@ -370,6 +396,7 @@ HANDLERS: Final[dict[str, Callable[[Inference, Node, Scope], Value]]] = {
     "CoalesceExpr": _coalesce,
     "CaseExpr": _case,
     "TypeCast": cast,
+    "CollateClause": _collate,
     "SubLink": _sublink,
     "FuncCall": _function,
     "A_ArrayExpr": shapes.listed_array,

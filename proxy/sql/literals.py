@@ -23,10 +23,11 @@ from proxy.values.integer import in_range
 _INTEGERS: Final = frozenset({"int2", "int4", "int8"})
 _NUMBERS: Final = frozenset({"numeric", "float4", "float8"})
 _STRINGS: Final = frozenset({"text", "varchar"})
+_COLLATIONS: Final = frozenset({"C", "POSIX", "default", "ucs_basic", "C.utf8", "en_US", "en_US.utf8"})
 _TEXT_OPERATORS: Final = frozenset({"||"})
 _SAME_FORM: Final = frozenset({"COERCE_EXPLICIT_CALL", "COERCE_SQL_SYNTAX"})
 CONSTANTS: Final = frozenset(
-    {"A_Const", "ParamRef", "TypeCast", "FuncCall", "A_Expr", "CoalesceExpr", "A_ArrayExpr"}
+    {"A_Const", "ParamRef", "TypeCast", "FuncCall", "A_Expr", "CoalesceExpr", "A_ArrayExpr", "CollateClause"}
 )
 """The kinds of nodes that can be constant expressions."""
 _CALL_FIELDS: Final = frozenset({"funcname", "args", "funcformat", "location"})
@@ -81,6 +82,8 @@ class Literals:
                 return self._function(body)
             case "A_Expr":
                 return self._operation(body)
+            case "CollateClause":
+                return self._collated(body)
             case "CoalesceExpr":
                 return self._call("coalesce", body.get("args", []))
             case "A_ArrayExpr":
@@ -166,7 +169,20 @@ class Literals:
             return self._nullif([body["lexpr"], body["rexpr"]])
         if body.get("kind") != "AEXPR_OP" or name is None:
             return None
+        if name == "+" and "lexpr" not in body:
+            number = self.read(body["rexpr"])
+            is_number = number is not None and number.word in _INTEGERS | _NUMBERS | {"int"}
+            return number if number is not None and is_number and not number.is_array else None
         return self._call(name, [body[side] for side in ("lexpr", "rexpr") if side in body])
+
+    def _collated(self, body: Node) -> Literal | None:
+        """Of a string, under a collation that holds equal what is the same."""
+        arg = self.read(body["arg"])
+        if arg is None or arg.is_array or not is_plain_collation(body):
+            return None
+        if arg.word == "unknown":
+            return Literal(Cast(arg.expr, registry.BASE["text"]), "text")
+        return arg if arg.word in _STRINGS else None
 
     def _nullif(self, args: list[Node]) -> Literal | None:
         """Of strings, or of two values of one known type."""
@@ -191,6 +207,12 @@ class Literals:
             return None
         word = _common(known) if name == "coalesce" else "text" if name in _TEXT_OPERATORS else "any"
         return Literal(Call(name, tuple(arg.expr for arg in known)), word)
+
+
+def is_plain_collation(body: Node) -> bool:
+    """True for COLLATE with a collation that PostgreSQL brings along, all of which are deterministic."""
+    names = names_of(body.get("collname", []))
+    return names[-1] in _COLLATIONS and names[:-1] in ((), ("pg_catalog",))
 
 
 def _named_type(name: str, arguments: list[int]) -> LogicalType | None:

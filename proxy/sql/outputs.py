@@ -8,12 +8,14 @@ from __future__ import annotations
 from proxy.errors import Unsupported
 from proxy.sql import tenancy
 from proxy.sql.context import Inference, Output, Outputs
-from proxy.sql.literals import CONSTANTS
+from proxy.sql.literals import CONSTANTS, is_null, type_of_word
 from proxy.sql.naming import quoted as quoted
 from proxy.sql.naming import strong_name
 from proxy.sql.scopes import Column
 from proxy.sql.spans import Node, NoSpan
-from proxy.sql.types import Demand, sealed_in
+from proxy.sql.types import Demand, LeafKind, Value, sealed_in
+from proxy.values.constants import Cast
+from proxy.values.registry import BASE
 
 
 def shown_columns(ctx: Inference, outputs: Outputs, names: list[str]) -> list[Column]:
@@ -26,12 +28,26 @@ def shown_columns(ctx: Inference, outputs: Outputs, names: list[str]) -> list[Co
     return columns
 
 
+def settle(value: Value) -> None:
+    """A query within another gives its constants a type: that of those which have one, else text."""
+    open_ones = [leaf for leaf in value.leaves if leaf.word == "unknown" and not leaf.is_array]
+    if any(leaf.kind is LeafKind.COLUMN or leaf.is_array_typed or leaf.is_array for leaf in value.leaves):
+        return
+    words = {leaf.word for leaf in value.leaves} - {"unknown"}
+    logical = type_of_word(words.pop()) if len(words) == 1 else None if words else BASE["text"]
+    for leaf in open_ones:
+        if leaf.expr is not None and logical is not None and not is_null(leaf.expr):
+            leaf.expr, leaf.word = Cast(leaf.expr, logical), logical.name
+
+
 def _shown(ctx: Inference, output: Output, name: str) -> Column:
     value = output.value
+    settle(value)
     value.ask(Demand.CELL)
     column = Column(name, None, value.var, proof=tenancy.output_proof(ctx, value))
     column.is_remade, column.cast = value.is_remade, value.cast
     if value.direct is not None and value.direct.column is not None:
+        value.direct.is_passed = value.direct.cast is None
         column.bases = value.direct.column.bases
         column.values = value.direct.column.values if value.direct.cast is None else None
     elif output.values is not None:

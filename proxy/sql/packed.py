@@ -151,7 +151,7 @@ def _take_slot(slot: Slot, taken: list[int]) -> Slot:
     if tenant.expr is not None:
         tenant = TenantOf(_take_expr(tenant.expr, taken), tenant.type_oid)
     bound = tuple(_take_expr(value, taken) for value in slot.bound)
-    return Slot(expr, slot.column, slot.use, tenant, slot.is_array, bound)
+    return Slot(expr, slot.column, slot.use, tenant, slot.is_array, bound, slot.is_shown)
 
 
 def _make_slot(shape: Slot, numbers: Iterator[int]) -> Slot:
@@ -160,7 +160,7 @@ def _make_slot(shape: Slot, numbers: Iterator[int]) -> Slot:
     if tenant.expr is not None:
         tenant = TenantOf(_make_expr(tenant.expr, numbers), tenant.type_oid)
     bound = tuple(_make_expr(value, numbers) for value in shape.bound) if shape.bound else ()
-    return Slot(expr, shape.column, shape.use, tenant, shape.is_array, bound)
+    return Slot(expr, shape.column, shape.use, tenant, shape.is_array, bound, shape.is_shown)
 
 
 # --- edits, parameters, constants --------------------------------------------------------------------

@@ -78,6 +78,7 @@ class Slot:
     tenant: TenantOf = TenantOf()
     is_array: bool = False
     bound: tuple[Expr, ...] = ()  # the values of `bind:` columns, in the rule's order
+    is_shown: bool = False  # stored nowhere, so that the column's length is none of its own
 
 
 # --- edits ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Final
 
 from proxy.errors import SchemaMismatch, Unsupported
 from proxy.sql import grouping, ranges, tenancy
+from proxy.sql.comparisons import is_beside
 from proxy.sql.context import Inference, Output, Outputs
 from proxy.sql.duplicates import Shown, Union
 from proxy.sql.expressions import condition, infer, infer_plain, named_window, sorting
@@ -238,6 +239,16 @@ def _set_operation(ctx: Inference, body: Node, scope: Scope | None) -> Outputs:
     return outputs
 
 
+def _set_rows_apart(left: Outputs, right: Outputs) -> None:
+    """Rows are equal only with the tenant column, where both branches have it at one place."""
+    pairs = list(zip(left.columns, right.columns, strict=False))
+    for one, other in pairs:
+        for key, same in pairs:
+            if is_beside(one.value, key.value) and is_beside(other.value, same.value):
+                for leaf in (*one.value.leaves, *other.value.leaves):
+                    leaf.is_apart = True
+
+
 def _merge(
     ctx: Inference, left: Outputs, right: Outputs, word: str, keeps_all: bool, hint: str | None
 ) -> Outputs:
@@ -246,6 +257,7 @@ def _merge(
     if sealed and (left.is_open or right.is_open or len(left.columns) != len(right.columns)):
         raise Unsupported(f"the columns of this {word} are not all known", hint="name the columns of each branch")
     outputs = Outputs([], left.is_open or right.is_open)
+    _set_rows_apart(left, right)
     for one, other in zip(left.columns, right.columns, strict=False):
         var = unify(one.value.var, other.value.var, Because(f"{word} with", other.value.location))
         if not (word == "UNION" and keeps_all):

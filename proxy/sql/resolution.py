@@ -320,7 +320,12 @@ class Resolution:
         use = Use.TOKEN if leaf.demand is Demand.TOKEN else Use.CELL
         tenant = tenancy.written_tenant(self.ctx, column, leaf, proof)
         bound = self._bound(column, leaf) if use is Use.CELL else ()
-        slot = Slot(leaf.expr, column, use, tenant, leaf.is_array, bound)
+        is_shown = use is Use.CELL and not leaf.var.find().targets
+        is_wider = column.rule.type.name in ("int2", "int4") and leaf.word in ("int4", "int8")
+        if is_shown and (column.rule.type.name == "bpchar" or (is_wider and leaf.word != column.rule.type.name)):
+            hint = "select the column itself, and choose in the application"
+            raise refused(column, "a constant of another type or length beside it", hint, leaf.location)
+        slot = Slot(leaf.expr, column, use, tenant, leaf.is_array, bound, is_shown)
         key = (leaf.expr, column.rule.label, tenant, leaf.is_array)
         if use is Use.TOKEN and params_of(leaf.expr):
             if key not in self.tokens:

@@ -127,6 +127,7 @@ class Leaf:
     grouped: bytes | None = None  # beside GROUP BY of its token: any cell of the group, and this behind it
     inserted: tuple[bytes, bytes] | None = None  # no text of its own: written at `first`, within these
     name: bytes = b""  # of a column that is `inserted`
+    is_passed: bool = False  # a column of a subquery that the query around it names
     is_within: bool = False  # named from a query within the level that has it
     is_elsewhere: bool = False  # of another row than the level's other columns
     is_apart: bool = False  # compared only with cells of its own tenant, which is compared beside it

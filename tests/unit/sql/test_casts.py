@@ -55,7 +55,19 @@ TAKEN_AWAY = [
         "FROM (VALUES ('a', 'b')) v(a, b)",
         None,
     ),
-    ("INSERT INTO staff (ssn, level) SELECT a::varchar(2), 'x' FROM (SELECT a FROM (VALUES ('a')) v(a)) q", None),
+    (
+        "INSERT INTO staff (ssn, level) SELECT a::varchar(2), 'x' FROM (SELECT a FROM (VALUES ('a')) v(a)) q",
+        "INSERT INTO staff (ssn, level) SELECT a, <1> FROM (SELECT a FROM (VALUES (<0>)) v(a)) q",
+    ),
+    (
+        "INSERT INTO staff (ssn, level) SELECT a::varchar(2), a FROM (SELECT a FROM (VALUES ('a')) v(a)) q",
+        None,
+    ),
+    (
+        "INSERT INTO staff (ssn, level) SELECT q.a::varchar(2), 'x' FROM (SELECT a FROM (VALUES ('abc')) v(a)) q "
+        "JOIN staff s ON s.ssn = q.a",
+        None,
+    ),
 ]
 NAMED = [
     ("SELECT 'x' UNION ALL SELECT ssn FROM staff", 'SELECT <0> AS "?column?" UNION ALL SELECT ssn FROM staff'),

@@ -16,6 +16,9 @@ from rich.markup import escape
 from proxy.cli.approval import approve as write_approval
 from proxy.cli.approval import lowered as lowered_since
 from proxy.cli.approval import secrets_of
+from proxy.cli.check_statements import Asked, examine_statements, show_statements
+from proxy.cli.check_statements import document as told_document
+from proxy.cli.explain import rules_of
 from proxy.cli.installation import CONFIG, ENV_SECURITY, Installation, load, open_kek
 from proxy.cli.output import Exit, print_json, run_async, say, stdout
 from proxy.config import Config
@@ -53,10 +56,29 @@ def check(
         False, "--approve", help="Write rules.lock: rules and live schema are as they should be."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    statements: str | None = typer.Option(
+        None,
+        "--statements",
+        metavar="FILE",
+        help="Which statements of FILE (a script, a PostgreSQL log, a CSV of pg_stat_statements; the word "
+        "pg_stat_statements asks the server) would be refused once every ruled table is protected.",
+    ),
+    database: str | None = typer.Option(None, "--database", "-d", help="With --statements: whose rules."),
+    login: str = typer.Option("default", "--login", "-U", help="With --statements: who sends those of no user."),
+    search_path: str = typer.Option("public", "--search-path", help="With --statements: schemas, by commas."),
     allow_env_security: bool = ENV_SECURITY,
 ) -> None:
     """Check rules against the live databases. Exit 1 when something was found."""
     installation = load(config, allow_env_security)
+    if statements is not None:
+        schemas = tuple(name.strip() for name in search_path.split(",") if name.strip())
+        asked = Asked(statements, login, schemas)
+        told = run_async(examine_statements(installation, rules_of(installation, database), asked))
+        if as_json:
+            print_json(told_document(told))
+        else:
+            show_statements(told, stdout())
+        raise typer.Exit(Exit.FOUND if told.is_refused else Exit.OK)
     outcome = run_async(examine(installation))
     if as_json:
         print_json(_document(outcome))

@@ -51,7 +51,7 @@ def explain(
 ) -> None:
     """Show verdict, edits, and what happens to each parameter and result column. Exit 1 when it is refused."""
     installation = load(config, allow_env_security)
-    rules = _rules(installation, database)
+    rules = rules_of(installation, database)
     path = tuple(name.strip() for name in search_path.split(",") if name.strip())
     question = Question(sys.stdin.read() if sql == "-" else sql, login, path)
     answer = run_async(ask(installation, rules, question))
@@ -68,7 +68,7 @@ def explain(
     raise typer.Exit(Exit.FOUND if answer["verdict"] == "refused" else Exit.OK)
 
 
-def _rules(installation: Installation, database: str | None) -> Ruleset:
+def rules_of(installation: Installation, database: str | None) -> Ruleset:
     found = installation.rules
     if database is not None and database not in found:
         fail(f"there are no rules of database {database}", hint=f"there are rules of: {', '.join(sorted(found))}")

@@ -154,7 +154,7 @@ def test_transactions_and_savepoints_undo_sealed_writes(connection):
         with pytest.raises(psycopg.errors.UniqueViolation) as raised, connection.transaction():
             connection.execute("UPDATE cells SET a_text = 'inner'")
             connection.execute("INSERT INTO cells (id, a_text) VALUES (1, 'twice')")
-        assert raised.value.diag.message_detail == "Key (id) already exists."
+        assert raised.value.diag.message_detail == "Key (id)=(1) already exists."
         assert connection.execute("SELECT a_text FROM cells").fetchall() == [("outer",)]
         raise psycopg.Rollback
     assert connection.execute("SELECT a_text FROM cells").fetchall() == []

@@ -55,7 +55,7 @@ def test_dump_as_raw_role_has_cells_and_restores_them(sealed: Sealed, tmp_path: 
     """Tables, data and constraints; the same cells open again, and nothing of it is plaintext."""
     wanted, cells = sealed.query(ROWS), sealed.stored(ROWS)
     dump = str(tmp_path / "dump")
-    tool(sealed, "pg_dump", f"--format={form}", "-n", "public", "-f", dump, sealed.dsn("backup"))
+    tool(sealed, "pg_dump", f"--format={form}", "-N", "pgseal", "-f", dump, sealed.dsn("backup"))
     assert b"canary" not in Path(dump).read_bytes()
     with sealed.direct() as admin:
         admin.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO PUBLIC")

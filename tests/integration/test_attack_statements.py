@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.attack_reads import READS
+from tests.attack_sources import SOURCES
 from tests.attack_world import DDL, ROWS, RULES, seen_by, talkative_server
 from tests.attack_writes import WRITES
 from tests.twins import Twins, twin_databases
@@ -59,9 +60,9 @@ def _assert_safe(twins: Twins, statement: str, is_extended: bool) -> None:
 
 
 @pytest.mark.parametrize("is_extended", [False, True], ids=["simple", "extended"])
-@pytest.mark.parametrize("topic", [*WRITES, *READS])
+@pytest.mark.parametrize("topic", [*WRITES, *SOURCES, *READS])
 def test_attack_by_statement_is_answered_rightly_or_refused(twins: Twins, topic: str, is_extended: bool) -> None:
     """A topic's statements, one after another on one connection, so that their plans share the caches."""
-    for statement in {**WRITES, **READS}[topic]:
+    for statement in {**WRITES, **SOURCES, **READS}[topic]:
         _assert_safe(twins, statement, is_extended)
         assert not twins.proxied.connection.closed, statement

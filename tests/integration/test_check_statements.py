@@ -97,10 +97,13 @@ def test_log_with_users_counts_by_their_rights(check: Check, sealed: Sealed, tmp
 def test_dump_with_placeholders_is_planned_as_parameters(check: Check, tmp_path: Path) -> None:
     """Constants as $n, also where that is no SQL any more (DATE $1)."""
     path = tmp_path / "pgss.csv"
-    path.write_text(
-        'calls,query\n5,"SELECT ssn FROM staff WHERE id = $1 AND now() > DATE $2"\n'
-        "3,"INSERT INTO staff VALUES ($1, $2, $3)"\n2,SELECT ssn || $1 FROM staff LIMIT $2\n"
+    rows = (
+        "calls,query",
+        '5,"SELECT ssn FROM staff WHERE id = $1 AND now() > DATE $2"',
+        '3,"INSERT INTO staff VALUES ($1, $2, $3)"',
+        "2,SELECT ssn || $1 FROM staff LIMIT $2",
     )
+    path.write_text("\n".join(rows))
     code, out, _ = check("--statements", path, "-U", "app", "--json")
     assert code == 1
     assert json.loads(out)["totals"] == {"pass": 0, "planned": 8, "refused": 2, "unreadable": 0}

@@ -279,3 +279,49 @@ def test_copy_in_of_bad_data_fails_as_the_twin(twins: Twins, statement: str, dat
         copy_in(side.connection, text, [data])
         assert side.run("SELECT 1", (), Way.LITERALS)[0].sqlstate == "25P02"
         side.connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("mode", ["det", "eq", "rnd"])
+@pytest.mark.parametrize(
+    ("options", "data"),
+    [
+        ("(DEFAULT '\\D')", b"1\t1\t\\D\tn\t\\D\t\\N\n"),
+        ("(FORMAT csv, DEFAULT '\\D')", b'1,1,\\D,n,"2001-01-01",\n2,1,"\\D",n,,\n'),
+        ("(ON_ERROR ignore)", b"1\t1\tc\tn\tbad\t\\N\nx\t1\tc\tn\t\\N\t\\N\n3\t1\tc\tn\t\\N\t\\N\n"),
+        ("(ON_ERROR stop, LOG_VERBOSITY verbose)", b"1\t1\tc\tn\tbad\t\\N\n"),
+        ("(FORMAT csv, ON_ERROR ignore, REJECT_LIMIT 1)", b"1,1,c,n,bad,\n2,1,c,n,bad,\n"),
+        ("(FORMAT csv, HEADER)", b"canary,1\n1,1,c,n,,\n\\.\n2,1,canary\n"),
+    ],
+    ids=range(6),
+)
+def test_copy_options_of_later_versions_do_what_the_twin_does(
+    twins: Twins, mode: str, options: str, data: bytes
+) -> None:
+    """Where the server knows them; where not, its refusal."""
+    check_in(twins, f"p_{mode}", "COPY {t} FROM STDIN " + options, data)
+
+
+def test_copy_default_of_the_rules_is_what_the_twin_has(twins: Twins) -> None:
+    """For a column that the list leaves out, and where the marker asks for it."""
+    for side in (twins.proxied, twins.plain):
+        side.connection.execute("SET app.tenant_id = 'a'")
+    check_in(twins, "given", "COPY {t} (id) FROM STDIN", b"1\n2\n")
+    check_in(twins, "given", "COPY {t} FROM STDIN (DEFAULT '\\D')", b"1\t\\D\n2\tcanary\n")
+
+
+def test_copy_of_all_types_is_what_the_twin_gives(twins: Twins) -> None:
+    """Under settings that change how values are written."""
+    data = (
+        b'1\t1.50\t2001-02-03 04:05:06+02\t{"a": [1, "x\\\\ty"]}\tabc\n'
+        b"2\tNaN\tinfinity\tnull\t\\N\n3\t-0.000\t1999-01-01 00:00+00\t\\N\t\n"
+    )
+    check_in(twins, "typed", "COPY {t} FROM STDIN", data)
+    assert check_in(twins, "typed", "COPY {t} (v) FROM STDIN", b"canary\n").sqlstate == "22001"
+    check_in(twins, "typed", "COPY {t} FROM STDIN", data, seeds=())
+    for setting in ("TimeZone = 'Europe/Berlin'", "DateStyle = 'German'", "DateStyle = 'ISO, DMY'"):
+        for side in (twins.proxied, twins.plain):
+            side.connection.execute(f"SET {setting}".encode())
+        for options in ("", "(FORMAT csv)", "(FORMAT binary)"):
+            statement = f"COPY typed TO STDOUT {options}"
+            found = copy_out(twins.proxied.connection, statement)
+            assert found == copy_out(twins.plain.connection, statement), (setting, options)

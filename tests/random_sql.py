@@ -184,7 +184,18 @@ class Writer:
     def statement(self) -> RandomStatement:
         self.tenant = self.pick(TENANTS)
         make = self.pick(
-            (self.select, self.insert, self.update, self.delete, self.aggregate, self.union, self.copy)
+            (
+                self.select,
+                self.insert,
+                self.update,
+                self.delete,
+                self.aggregate,
+                self.union,
+                self.copy,
+                self.distinct,
+                self.joined,
+                self.nested,
+            )
         )
         return RandomStatement(make(), tuple(self.values))
 
@@ -241,11 +252,98 @@ class Writer:
     def union(self) -> str:
         table = self.pick(self.world.tables)
         column = self.pick([*table.sealed, *table.all_columns])
-        word = self.pick(("UNION ALL", "UNION", "EXCEPT", "INTERSECT"))
-        one = f"SELECT {column.name} FROM {table.name}"
-        where = f" WHERE org = '{self.tenant}'" if table.has_org and not self.chance(20) else ""
-        two = self.pick((f"SELECT {column.name} FROM {table.name}{where}", f"SELECT {self.known(column)}"))
-        return f"{one}{where} {word} {two}"
+        word = self.pick(("UNION ALL", "UNION", "EXCEPT", "INTERSECT", "UNION DISTINCT", "EXCEPT ALL"))
+        beside = self.pick(("", ", q", ", org" if table.has_org else ", id", ", p"))
+        one = f"SELECT {column.name}{beside} FROM {table.name}"
+        where = self._of_tenant(table, "")
+        two = f"SELECT {column.name}{beside} FROM {table.name}{where}"
+        if not beside:
+            two = self.pick((two, f"SELECT {self.known(column)}", "SELECT NULL"))
+        made = f"{one}{where} {word} {two}"
+        match self.pick(("set", "three", "subquery", "cte")):
+            case "three":
+                return f"{made} {self.pick(('UNION', 'UNION ALL'))} {two}"
+            case "subquery":
+                return f"SELECT u.{column.name} FROM ({made}) u"
+            case "cte":
+                return f"WITH u AS ({made}) SELECT count(*), count(u.{column.name}) FROM u"
+            case _:
+                return made
+
+    def _of_tenant(self, table: RandomTable, alias: str) -> str:
+        return f" WHERE {alias}org = '{self.tenant}'" if table.has_org and not self.chance(20) else ""
+
+    def distinct(self) -> str:
+        """Duplicates of columns and expressions, with and without the tenant among them."""
+        table = self.pick(self.world.tables)
+        source = self.source(table, "a")
+        columns = [self.pick([*table.sealed, *source.columns]).name for _ in range(self.draw(st.integers(1, 3)))]
+        if table.has_org and self.chance(30):
+            columns.append("org")
+        items = ", ".join(f"a.{name}" for name in columns)
+        if self.chance(20):
+            items += f", {self.result(source)}"
+        where = self.where([source])
+        return self.pick(
+            (
+                f"SELECT DISTINCT {items} FROM {table.name} a{where}",
+                f"SELECT count(*) FROM (SELECT DISTINCT {items} FROM {table.name} a{where}) d",
+                f"SELECT {items}, count(*) FROM {table.name} a{where} GROUP BY {items}",
+                f"SELECT {items}, min(a.id) FROM {table.name} a{where} GROUP BY {items} HAVING count(*) > 1",
+                f"SELECT a.id, rank() OVER (PARTITION BY {items} ORDER BY a.id) FROM {table.name} a{where}",
+                f"SELECT DISTINCT {items}, 1 FROM {table.name} a{where} ORDER BY {len(columns)}",
+            )
+        )
+
+    def joined(self) -> str:
+        """Joins of three, USING, and queries within that name the one around them."""
+        table = self.pick(self.world.tables)
+        one = self.source(table, "a")
+        (other, two), on = self._join(one)
+        where = self.where([one, two])
+        column = self.pick([*two.sealed(), *two.columns]).name
+        items = self.results([one, two])
+        key = self.pick([*one.sealed(), *one.columns]).name
+        org = " AND c.org = a.org" if table.has_org and not self.chance(20) else ""
+        return self.pick(
+            (
+                f"SELECT {items} FROM {table.name} a JOIN {other.name} b ON {on}{where}",
+                f"SELECT {items} FROM {table.name} a FULL JOIN {other.name} b ON {on}{where}",
+                f"SELECT a.id, b.{column} FROM {table.name} a, LATERAL"
+                f" (SELECT {column} FROM {other.name} x WHERE x.id = a.id) b",
+                f"SELECT {key}, a.id FROM {table.name} a JOIN {table.name} b USING ({key})",
+                f"SELECT a.id FROM {table.name} a JOIN {table.name} c ON c.{key} = a.{key}{org}",
+                f"SELECT a.id FROM {table.name} a WHERE NOT EXISTS"
+                f" (SELECT 1 FROM {table.name} c WHERE c.{key} = a.{key} AND c.id <> a.id{org})",
+                f"SELECT a.id FROM {table.name} a LEFT JOIN {other.name} b ON {on}"
+                f" LEFT JOIN {table.name} c ON c.{key} = a.{key}{org}",
+            )
+        )
+
+    def nested(self) -> str:
+        """What a query within shows is compared, joined and grouped outside it."""
+        table = self.pick(self.world.tables)
+        source = self.source(table, "a")
+        column = self.pick([*table.sealed, *source.columns])
+        inner = f"SELECT a.id, {self.result(source)} AS r FROM {table.name} a{self.where([source])}"
+        name = f"a.{column.name}"
+        return self.pick(
+            (
+                f"SELECT n.r FROM ({inner}) n",
+                f"SELECT DISTINCT n.r FROM ({inner}) n",
+                f"SELECT n.r, count(*) FROM ({inner}) n GROUP BY n.r",
+                f"WITH n AS ({inner}) SELECT x.r, y.id FROM n x JOIN n y ON x.id = y.id",
+                f"WITH n AS ({inner}) SELECT n.r FROM n WHERE n.r = {self.value(column)}",
+                f"SELECT {name}, COALESCE({name}, {self.known(column)}), count(*) FROM {table.name} a"
+                f"{self._of_tenant(table, 'a.')} GROUP BY {name}",
+                f"SELECT NULLIF({name}, {self.value(column)}), a.id FROM {table.name} a"
+                f"{self._of_tenant(table, 'a.')}",
+                f"WITH RECURSIVE r(i, v) AS (SELECT a.id, {name} FROM {table.name} a WHERE a.id = 0 UNION ALL"
+                f" SELECT r.i + 1, r.v FROM r WHERE r.i < 3) SELECT r.i, r.v FROM r",
+                f"SELECT v.c FROM (VALUES ({self.known(column)}::{column.type}), (NULL)) v(c)"
+                f" JOIN {table.name} a ON v.c = {name}{self._of_tenant(table, 'a.')}",
+            )
+        )
 
     def insert(self) -> str:
         table = self.pick(self.world.tables)

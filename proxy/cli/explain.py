@@ -94,7 +94,7 @@ async def ask(installation: Installation, rules: Ruleset, question: Question) ->
     planned = planner.plan(question.sql.encode(), env, oids)
     if isinstance(planned, NotPlanned):
         planned = plan_slowly(planner.slow_job(planned))
-    return told(planned)
+    return told(planned, env.role.read)
 
 
 # --- for people -----------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def _show_statement(statement: dict[str, Any], console: Console) -> None:
         console.print(f"  {escape(access['column'])}: {', '.join(access['uses'])}")
     for result in statement["results"] or ():
         if result["column"]:
-            text = f"opened as {result['type']} of {result['column']}"
+            text = f"{result['treatment']} as {result['type']} of {result['column']}"
             console.print(f"  result column {result['number']}: {escape(text)}")
     if statement["tenants"]:
         console.print(f"  tenant proven by: {', '.join(statement['tenants'])}")

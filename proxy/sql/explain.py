@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.errors import PgsealError
+from proxy.rules import ColumnRule, Read
 from proxy.sql.copy_plan import CopyPlan
 from proxy.sql.literals import params_of
 from proxy.sql.nested import ArrayOf, cells_of
@@ -16,15 +17,16 @@ from proxy.sql.plan import Access, Edit, Kind, Planned, ResultColumn, Slot, Stat
 from proxy.sql.rewrite import edit_bytes, render
 from proxy.sql.types import is_deterministic
 from proxy.values.constants import Const, Param
+from proxy.values.masks import full_mask
 
 Told = dict[str, Any]
 
 _SESSION: Final = "the session's (or the fixed) tenant"
 
 
-def explain(planned: Planned) -> Told:
+def explain(planned: Planned, read: Read = Read.PLAIN) -> Told:
     """`verdict` (pass, planned or refused), `sql` as the server gets it with `<n: ..>` for slots, `statements`,
-    `slots` and `parameters`."""
+    `slots` and `parameters`, for a log-in that reads so."""
     plan = planned.plan
     refusal = plan.refusal or next((s.refusal for s in plan.statements if s.refusal is not None), None)
     if refusal is not None:
@@ -42,7 +44,7 @@ def explain(planned: Planned) -> Told:
         "verdict": "planned",
         "reason": None,
         "sql": _without_constants(planned, names),
-        "statements": [_statement(statement, planned, names) for statement in plan.statements],
+        "statements": [_statement(statement, planned, names, read) for statement in plan.statements],
         "slots": [_slot(slot) for slot in plan.slots],
         "parameters": _parameters(planned),
     }
@@ -63,26 +65,26 @@ def _without_constants(planned: Planned, names: list[str]) -> str:
     return render(planned, [name.encode() for name in names]).text.decode("utf-8", "replace")
 
 
-def _statement(statement: StatementPlan, planned: Planned, names: list[str]) -> Told:
+def _statement(statement: StatementPlan, planned: Planned, names: list[str], read: Read) -> Told:
     results = statement.results
-    told = None if results is None else [_result(n, column) for n, column in enumerate(results, 1)]
+    told = None if results is None else [_result(n, column, read) for n, column in enumerate(results, 1)]
     return {
         "tag": statement.tag,
         "verdict": "pass" if statement.kind is Kind.PASS else "planned",
         "edits": [_edit(edit, planned, names) for edit in statement.edits],
         "columns": [_access(access) for access in statement.accesses],
-        "results": told if statement.copy is None else _copied(statement.copy),
+        "results": told if statement.copy is None else _copied(statement.copy, read),
         "tenants": [_tenant(tenant) for tenant in statement.read_tenants],
     }
 
 
-def _copied(copy: CopyPlan) -> list[Told]:
+def _copied(copy: CopyPlan, read: Read) -> list[Told]:
     """The columns of the rows of a COPY, and behind them those that get a default of the rules."""
-    told = [_result(n, ResultColumn(column.sealed)) for n, column in enumerate(copy.columns, 1)]
+    told = [_result(n, ResultColumn(column.sealed), read) for n, column in enumerate(copy.columns, 1)]
     if copy.is_in:
         told = [one if one["column"] is None else {**one, "treatment": "sealed, row by row"} for one in told]
     for slot in copy.added:
-        added = _result(len(told) + 1, ResultColumn(slot.column))
+        added = _result(len(told) + 1, ResultColumn(slot.column), read)
         told.append({**added, "treatment": "added: the rule's default, sealed"})
     return told
 
@@ -108,15 +110,26 @@ def _access(access: Access) -> Told:
     return {"column": access.column.rule.label, "uses": uses or ["tested for NULL"]}
 
 
-def _result(number: int, result: ResultColumn) -> Told:
+def _result(number: int, result: ResultColumn, read: Read) -> Told:
     if result.nested is not None:
         labels = sorted({column.rule.label for column in cells_of(result.nested)})
         kind = f"{result.nested.type.name}[]" if isinstance(result.nested, ArrayOf) else "json"
-        return {"number": number, "treatment": "opened within", "column": ", ".join(labels), "type": kind}
+        treatment = "opened within" if read is Read.PLAIN else "masked within"
+        return {"number": number, "treatment": treatment, "column": ", ".join(labels), "type": kind}
     if result.column is None:
         return {"number": number, "treatment": "as it is", "column": None, "type": None}
     rule = result.column.rule
-    return {"number": number, "treatment": "opened", "column": rule.label, "type": rule.type.name}
+    return {"number": number, "treatment": _seen(rule, read), "column": rule.label, "type": rule.type.name}
+
+
+def _seen(rule: ColumnRule, read: Read) -> str:
+    if read is Read.PLAIN:
+        return "opened"
+    if read is not Read.MASK or (full_mask(rule.type, rule.mask) is None and rule.mask.is_full):
+        return "shown as NULL, never opened,"
+    if rule.mask.is_full:
+        return "masked, never opened,"
+    return f"opened and masked ({rule.mask.form.value})"
 
 
 def _tenant(tenant: TenantOf) -> str:

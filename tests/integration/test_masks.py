@@ -165,6 +165,35 @@ def test_sql_cursor_shows_masks(analyst) -> None:
         assert analyst.execute("FETCH ALL FROM c").fetchall() == [("***6789", "***")]
 
 
+NESTED = (
+    ("SELECT array_agg(ssn) FROM people WHERE id = 1", ["***6789"]),
+    ("SELECT array_agg(age) FROM people WHERE id = 1", [None]),
+    ("SELECT json_agg(secret) FROM people WHERE id = 1", ["***"]),
+    ("SELECT json_build_object('a', ssn, 'b', secret, 'c', age, 'd', born) FROM people WHERE id = 1",
+     {"a": "***6789", "b": "***", "c": None, "d": "1987-01-01"}),
+    ("SELECT row_to_json(x) FROM (SELECT ssn, age, badge FROM people WHERE id = 1) x",
+     {"ssn": "***6789", "age": None, "badge": "[badge]"}),
+)  # fmt: skip
+
+
+def test_cells_within_arrays_and_json_are_masked(analyst) -> None:
+    """As the same cells alone, in text and binary."""
+    for statement, shown in NESTED:
+        for binary in (False, True):
+            assert analyst.execute(statement.encode(), binary=binary).fetchone() == (shown,), statement
+    whole = analyst.execute("SELECT to_jsonb(people) FROM people WHERE id = 1").fetchone()
+    assert not any(canary in str(whole) for canary in CANARIES)
+
+
+def test_sql_prepare_shows_masks(analyst) -> None:
+    """EXECUTE is what it executes; comparing is refused at PREPARE."""
+    analyst.execute("PREPARE shown AS SELECT ssn, secret FROM people WHERE id = 1")
+    assert analyst.execute("EXECUTE shown").fetchall() == [("***6789", "***")]
+    with pytest.raises(psycopg.Error) as caught:
+        analyst.execute("PREPARE compared(text) AS SELECT id FROM people WHERE ssn = $1")
+    assert caught.value.sqlstate == "PS005"
+
+
 ATTACKS = (
     "SELECT id FROM people WHERE ssn = '123-45-6789'",
     "SELECT id FROM people WHERE ssn IN ('123-45-6789', 'x')",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from proxy.errors import Unsupported
+from proxy.rules import Read
 from proxy.sql.explain import explain
 from proxy.sql.plan import Plan, Planned
 from proxy.sql.planner import Planner
@@ -76,3 +77,13 @@ def test_explain_of_a_refusal_gives_its_reason() -> None:
 def test_explain_of_what_passes_says_so() -> None:
     """Nothing to tell."""
     assert explain(Planned(Plan(()), b"SELECT 1", ()))["verdict"] == "pass"
+
+
+def test_explain_for_a_log_in_that_sees_masks_says_what_it_sees() -> None:
+    """Masked or NULL, and whether a cell is opened for it."""
+    planned = plan("SELECT ssn FROM staff").planned
+    seen = {
+        read: explain(planned, read)["statements"][0]["results"][0]["treatment"]
+        for read in (Read.PLAIN, Read.MASK, Read.NULL)
+    }
+    assert list(seen.values()) == ["opened", "masked, never opened,", "shown as NULL, never opened,"]

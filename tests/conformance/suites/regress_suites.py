@@ -140,5 +140,9 @@ def _outcome(name: str, verdict: str, work: Path) -> Outcome:
 
 ORIGIN = f"PostgreSQL {VERSION.partition('-')[0]}, Debian source"
 WORLD = World(DATABASE, prelude=PRELUDE)
-REGRESS = Suite("regress", f"{ORIGIN}, src/test/regress", fetch, run_regress, WORLD)
+EXPECTED = {
+    "strings": 'U&"" under standard_conforming_strings = off fails both ways, through pgseal with its own error',
+    "xmlmap": "table_to_xml and its kin are refused: they read tables named in a string",
+}
+REGRESS = Suite("regress", f"{ORIGIN}, src/test/regress", fetch, run_regress, WORLD, EXPECTED)
 ISOLATION = Suite("isolation", f"{ORIGIN}, src/test/isolation", fetch, run_isolation, WORLD)

@@ -341,7 +341,7 @@ class Pages(World):
         path = f"/admin/clinic/patient/{patient.pk}/change/"
         assert "123-45-0005" in self.page(path)
         fields = {"number": 5, "name": "Changed", "ssn": "5", "email": "", "born": "1999-12-31", "blood": "A",
-                  "profile": '{"a": 1}', "history": "", "is_active": "on", "doctors": [self.doctors[0].pk],
+                  "profile": '{"a": 1}', "history": "", "is_active": "on", "ward": self.north.pk, "doctors": [self.doctors[0].pk],
                   "visits-TOTAL_FORMS": 0, "visits-INITIAL_FORMS": 0}  # fmt: skip
         assert self.client.post(path, fields).status_code == 302
         assert Patient.objects.get(ssn="5").name == "Changed"

@@ -40,9 +40,11 @@ def explain(planned: Planned, read: Read = Read.PLAIN) -> Told:
     if plan.is_pass:
         return {"verdict": "pass", "reason": None, "statements": [], "slots": [], "parameters": []}
     names = [f"<{n}: {slot.use.value} of {slot.column.rule.label}>" for n, slot in enumerate(plan.slots)]
+    asked = {"asked": [f"{q.type.name} from the server, first" for q in plan.questions]} if plan.questions else {}
     return {
         "verdict": "planned",
         "reason": None,
+        **asked,
         "sql": _without_constants(planned, names),
         "statements": [_statement(statement, planned, names, read) for statement in plan.statements],
         "slots": [_slot(slot) for slot in plan.slots],

@@ -87,3 +87,14 @@ def test_explain_for_a_log_in_that_sees_masks_says_what_it_sees() -> None:
         for read in (Read.PLAIN, Read.MASK, Read.NULL)
     }
     assert list(seen.values()) == ["opened", "masked, never opened,", "shown as NULL, never opened,"]
+
+
+def test_explain_of_a_value_of_the_server_says_that_it_is_asked_for() -> None:
+    """With its type; the slot is a cell like any other."""
+    text = b"INSERT INTO patients (hospital_id, id, ssn, email) VALUES ('a', 1, now()::text, NULL)"
+    found = Planner().plan(text, env(), None)
+    assert isinstance(found, Planned)
+    told = explain(found)
+    assert told["asked"] == ["timestamptz from the server, first"]
+    assert told["slots"][0]["treatment"] == "sealed as a cell"
+    assert "asked" not in explain(plan("SELECT ssn FROM staff").planned)

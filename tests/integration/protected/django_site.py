@@ -143,9 +143,7 @@ def objects_are_made_in_bulk_and_iterated(_: Browser) -> None:
 
 def iterators_read_by_a_server_side_cursor(_: Browser) -> None:
     from django.contrib.auth.models import User
-    from django.db import connection
 
-    connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True  # DECLARE over protected tables comes later
     assert {user.email for user in User.objects.iterator(chunk_size=1)} >= {"root@sanatorium.example"}
 
 

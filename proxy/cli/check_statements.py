@@ -24,6 +24,7 @@ from proxy.errors import ConfigError, PgsealError, sentence
 from proxy.rules import Ruleset
 from proxy.service import live_schema, schema_check
 from proxy.service.connection import Connection, connected
+from proxy.service.findings import quoted
 from proxy.service.observing import read_observing, supposing
 from proxy.sql.catalog import Snapshot
 from proxy.sql.lexer import LITERALS, Kind, LexError, Tokens, lex
@@ -39,8 +40,12 @@ UNREADABLE: Final = "(not to be read: cut off, or no SQL)"
 _LIST: Final = re.compile(r"(\?|\(\?(?:, \.\.\.)?\)|\$[0-9]+)(?:\s*,\s*(?:\?|\(\?(?:, \.\.\.)?\)|\$[0-9]+))+")
 # pg_stat_statements makes DATE '2020-01-01' a DATE $1, which is no SQL
 _TYPED: Final = re.compile(rb"\b(interval|date|time|timetz|timestamp|timestamptz)\s+(\$[0-9]+)", re.IGNORECASE)
+_EXTENSION: Final = """
+SELECT n.nspname::text FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'pg_stat_statements'
+"""
 _STATEMENTS: Final = """
-SELECT s.query, s.calls, coalesce(r.rolname::text, '') FROM pg_stat_statements s
+SELECT s.query, s.calls, coalesce(r.rolname::text, '') FROM {schema}.pg_stat_statements s
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.userid
 WHERE s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 """
@@ -127,13 +132,19 @@ async def _snapshot(connection: Connection, rules: Ruleset) -> Snapshot:
 
 
 async def _tracked(connection: Connection, database: str) -> list[Found]:
+    refusal = ConfigError(
+        f"pg_stat_statements of {database} cannot be read",
+        hint="CREATE EXTENSION pg_stat_statements, and GRANT pg_read_all_stats to the service log-in",
+    )
     try:
-        rows = await connection.fetch(_STATEMENTS)
-    except PostgresError as error:
-        raise ConfigError(
-            f"pg_stat_statements of {database} cannot be read ({type(error).__name__})",
-            hint="CREATE EXTENSION pg_stat_statements, and GRANT pg_read_all_stats to the service log-in",
-        ) from None
+        schema = await connection.fetchval(_EXTENSION)
+        if schema is None:
+            raise refusal
+        rows = await connection.fetch(_STATEMENTS.format(schema=quoted(str(schema))))
+    except PostgresError:
+        raise refusal from None
+    if any(row[0] == "<insufficient privilege>" for row in rows):
+        raise refusal
     return [counted(str(row[0]), row[1], str(row[2])) for row in rows if row[0] is not None]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.cli.main import main
 from proxy.embedded import EmbeddedPostgres
+from tests.conftest import chosen_version
 from tests.integration.test_observe import BEFORE, RULES
 from tests.sealed import Sealed, sealed_database
 
@@ -107,6 +108,42 @@ def test_dump_with_placeholders_is_planned_as_parameters(check: Check, tmp_path:
     code, out, _ = check("--statements", path, "-U", "app", "--json")
     assert code == 1
     assert json.loads(out)["totals"] == {"pass": 0, "planned": 8, "refused": 2, "unreadable": 0}
+
+
+def test_server_itself_is_asked_and_its_log_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pg_stat_statements and the stderr log of a real server, over traffic that passed it."""
+    settings = {"shared_preload_libraries": "pg_stat_statements", "log_statement": "all", "lc_messages": "C"}
+    rules = RULES.replace("on_unsupported: observe\n", "")
+    with (
+        EmbeddedPostgres(version=chosen_version(), settings=settings) as server,
+        sealed_database(server, rules, before=BEFORE) as made,
+    ):
+        with made.direct() as admin:
+            admin.execute("CREATE EXTENSION pg_stat_statements")
+            admin.execute("GRANT pg_read_all_stats TO pgseal")
+            admin.execute("GRANT SELECT ON staff TO app")
+        with made.direct("app") as app:
+            for value in ("canary-1", "canary-2"):
+                app.execute(f"SELECT upper(ssn)\n\t, 1 FROM staff WHERE ssn = '{value}'".encode())
+                app.execute("SELECT ssn || %s FROM staff", [value])
+        log = made.folder / "server.log"
+        log.write_bytes(server.log_path.read_bytes())
+        for source in ("pg_stat_statements", log):
+            arguments = ["--statements", str(source), "-U", "app", "--json"]
+            monkeypatch.setattr(
+                "sys.argv", ["pgseal", "check", "-c", str(made.folder / "pgseal.yaml"), *arguments]
+            )
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                main()
+            assert ended.value.code == 1
+            out = capsys.readouterr().out
+            assert "canary" not in out
+            rows = [row for row in json.loads(out)["statements"] if row["column"] == "public.staff.ssn"]
+            found = {row["template"]: row["n"] for row in rows if row["template"].startswith("SELECT")}
+            assert sorted(found.values()) == [2, 2]
 
 
 def test_source_without_statements_is_a_failure(check: Check, tmp_path: Path) -> None:

@@ -163,6 +163,28 @@ NAMES = (
         ),
     ),
     Attack(
+        "a FETCH half read whose cursor is closed, and the portal that a SQL cursor is",
+        (
+            *said("BEGIN", "C[BEGIN] ZT"),
+            *said(
+                "DECLARE c CURSOR FOR SELECT COALESCE(ssn, '-') FROM people ORDER BY id", "C[DECLARE CURSOR] ZT"
+            ),
+            (
+                parse("FETCH ALL FROM c", "f") + bind(portal="p", statement="f") + execute("p", 1) + sync(),
+                "1 2 D s ZT",
+            ),
+            *said("CLOSE c", "C[CLOSE CURSOR] ZT"),
+            *said("DECLARE c CURSOR FOR SELECT 'x'", "C[DECLARE CURSOR] ZT"),
+            (execute("p", 1) + sync(), "D s ZT"),
+            *said("ROLLBACK", "C[ROLLBACK] ZI", "BEGIN", "C[BEGIN] ZT"),
+            *said(
+                "DECLARE c CURSOR FOR SELECT COALESCE(ssn, '-') FROM people ORDER BY id", "C[DECLARE CURSOR] ZT"
+            ),
+            (describe_portal("c") + execute("c", 1) + close_portal("c") + sync(), "T D s 3 ZT"),
+            (execute("c", 1) + sync(), "E[34000] ZE"),
+        ),
+    ),
+    Attack(
         "EXECUTE prepared before what it executes",
         (
             *said("PREPARE q1 AS SELECT 1", "C[PREPARE] ZI"),

@@ -42,7 +42,6 @@ def _ddl(tag: str, watched: Watched = Watched.DDL) -> Command:
     return Command(tag, watched, is_ddl=True)
 
 
-_LATER: Final = "This version of pgseal does not plan it over protected columns."
 _INSIDE: Final = "Only SELECT, INSERT, UPDATE, DELETE and MERGE that set nothing may stand in it."
 _PASSES = Watched.PASSES
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,7 +94,14 @@ async def ask(installation: Installation, rules: Ruleset, question: Question) ->
     planned = planner.plan(question.sql.encode(), env, oids)
     if isinstance(planned, NotPlanned):
         planned = plan_slowly(planner.slow_job(planned))
-    return told(planned, env.role.read)
+    answer = told(planned, env.role.read)
+    if snapshot.supposed is not None:
+        supposed = planner.plan(question.sql.encode(), replace(env, snapshot=snapshot.supposed), oids)
+        if isinstance(supposed, NotPlanned):
+            supposed = plan_slowly(planner.slow_job(supposed))
+        if supposed.plan.refusal is not None and planned.plan.refusal is None:
+            answer["observed"] = told(supposed, env.role.read)["reason"]
+    return answer
 
 
 # --- for people -----------------------------------------------------------------------------------------
@@ -103,6 +110,9 @@ async def ask(installation: Installation, rules: Ruleset, question: Question) ->
 def show(answer: dict[str, Any], console: Console) -> None:
     verdict = answer["verdict"]
     console.print(f"[bold {COLOURS[verdict]}]{verdict}[/bold {COLOURS[verdict]}]")
+    if "observed" in answer:
+        console.print("a table is under observation; once it is protected the statement is refused:")
+        _show_refusal(answer["observed"], console)
     if verdict == "pass":
         console.print("nothing protected is touched: the bytes pass as they came")
         return

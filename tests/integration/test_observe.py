@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from proxy.cli.main import main
 from proxy.embedded import EmbeddedPostgres
 from proxy.rules import ColumnRule
 from proxy.sql.guard import guard_expression, guard_name
@@ -186,6 +187,28 @@ def test_join_of_an_observed_and_a_sealed_table_opens_the_cells(sealed: Sealed) 
     assert sealed.query("SELECT s.ssn, p.ssn FROM staff s JOIN patients p USING (id)") == [(PLAIN[:11], CANARY)]
     assert sealed.query("SELECT one, other FROM joined") == [(PLAIN[:11], CANARY)]
     assert told(sealed) == []
+
+
+def test_explain_and_check_say_what_is_observed(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The statement passes, and why it will not; the table's needs, and that nothing was lowered."""
+
+    def said(*arguments: str) -> tuple[object, dict[str, Any]]:
+        config = str(sealed.folder / "pgseal.yaml")
+        monkeypatch.setattr("sys.argv", ["pgseal", *arguments, "--config", config, "--json"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, json.loads(capsys.readouterr().out)
+
+    code, answer = said("explain", "SELECT upper(ssn) FROM staff", "-U", "app")
+    assert (code, answer["verdict"], answer["observed"]["sqlstate"]) == (0, "pass", "PS001")
+    code, answer = said("check")
+    (database,) = answer["databases"]
+    verdicts = {table["table"]: table["verdict"] for table in database["tables"]}
+    assert (code, verdicts["public.staff"], verdicts["public.bare"]) == (1, "observed", "refused")
+    assert database["not_approved"] == []
 
 
 def test_guard_set_while_observing_ends_it_at_once(sealed: Sealed) -> None:

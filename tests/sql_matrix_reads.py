@@ -245,4 +245,37 @@ CONSTANTS: Final = [
     ),
 ]
 
-CASES: Final[Sequence[Case]] = (*DUPLICATES, *GROUPS, *JOINS, *NULLIFS, *TYPES, *CONSTANTS)
+ATTACKS: Final = [
+    *cases(
+        "words of SQL in names, comments and strings beside UNION and DISTINCT",
+        COMPARABLE,
+        "SELECT DISTINCT p.ssn, o.ssn FROM {t} p, {o} o",
+        "SELECT ssn AS union FROM {t} UNION SELECT ssn FROM {o}",
+        "SELECT ssn FROM {t} UNION SELECT ssn AS order FROM {o}",
+        "SELECT ssn FROM {t} UNION SELECT ssn AS limit FROM {o} LIMIT 100",
+        "SELECT ssn FROM {t} UNION SELECT ssn FROM {o} p WHERE note = 'x) union select' -- union\n",
+        "SELECT ssn /* union */ FROM {t} -- )\n UNION /* all */ SELECT ssn FROM {o}",
+        "SELECT 'union', ssn FROM {t} UNION SELECT $$limit$$, ssn FROM {o}",
+        "SELECT NULLIF(ssn, ssn), NULLIF(ssn, NULL) FROM {t} ORDER BY id",
+        "SELECT NULLIF(ssn::text, COALESCE('a', 'b')), NULLIF((ssn), ('' ))::text FROM {t} ORDER BY id",
+        "SELECT (SELECT ssn), count(*) FROM {t} GROUP BY ssn",
+    ),
+    *cases(
+        "expressions over what UNION, NULLIF and USING show, and plain columns in their way",
+        NONE,
+        "SELECT upper(u.c) FROM (SELECT ssn AS c FROM {t} UNION SELECT ssn FROM {o}) u",
+        "SELECT ssn, name FROM {t} UNION SELECT name, ssn FROM {t}",
+        "SELECT ssn FROM {t} UNION SELECT alias FROM {t}",
+        "INSERT INTO visits (id, note) SELECT 900, ssn FROM {t} UNION SELECT 901, ssn FROM {o}",
+        "INSERT INTO visits (id, note) SELECT DISTINCT 900, ssn FROM {t}",
+        "UPDATE {t} SET name = NULLIF(ssn, 'x')",
+        "UPDATE {t} SET ssn = NULLIF(name, 'x')",
+        "SELECT length(NULLIF(ssn, '')) FROM {t}",
+        "SELECT NULLIF(ssn, '') || 'x' FROM {t}",
+        "SELECT NULLIF(ssn, '') FROM {t} ORDER BY 1",
+        "SELECT ssn || 'x' FROM {t} NATURAL JOIN {o}",
+        'SELECT ssn FROM {t} ORDER BY ssn COLLATE "C"',
+    ),
+]
+
+CASES: Final[Sequence[Case]] = (*DUPLICATES, *GROUPS, *JOINS, *NULLIFS, *TYPES, *CONSTANTS, *ATTACKS)

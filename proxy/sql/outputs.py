@@ -17,6 +17,8 @@ from proxy.sql.types import Demand, LeafKind, Value, sealed_in
 from proxy.values.constants import Cast
 from proxy.values.registry import BASE
 
+_NAMED_WITHIN = frozenset({"A_Expr", "CaseExpr", "SubLink", "TypeCast"})  # by NULLIF, or by what they show
+
 
 def shown_columns(ctx: Inference, outputs: Outputs, names: list[str]) -> list[Column]:
     """A query's columns as the query around it sees them, renamed by an alias list."""
@@ -66,7 +68,7 @@ def keep_name(ctx: Inference, output: Output) -> None:
     is_weak = is_cast_away and not strong_name(target["val"])
     is_constant = kind in CONSTANTS and ctx.literals.read(target["val"]) is not None
     is_rewritten = any(leaf.inserted or leaf.grouped is not None for leaf in output.value.leaves)
-    is_renamed = is_rewritten and kind in ("A_Expr", "CaseExpr")  # named NULLIF, or as what is behind ELSE
+    is_renamed = is_rewritten and kind in _NAMED_WITHIN
     if not (is_weak or is_constant or is_renamed):
         return
     try:

@@ -14,6 +14,7 @@ CAST(x AS type)          CAST                     the bracket that closes it
 type 'x'                 -1 (the type has one)    the string, and an interval's fields
 f(..), COALESCE, NULLIF  f's first part           the bracket that closes it
 CASE .. END              CASE                     its END
+(SELECT ..)              the bracket              the bracket that closes it
 x COLLATE name           COLLATE                  from x, over its brackets, to the name's last part
 ARRAY[..], [..]          ARRAY or [               the bracket that closes it
 x op y                   op                       from x over its brackets to y over its brackets
@@ -123,6 +124,9 @@ class Spans:
             case "CaseExpr":
                 first = self.at(body)
                 return first, self._case_end(first)
+            case "SubLink" if self.text(self.at(body)) == b"(":
+                first = self.at(body)
+                return first, self.partner(first)
             case "CollateClause":
                 operator = self.at(body)
                 return self.before(operator, body["arg"]), self._name(operator + 1)[1]

@@ -187,8 +187,8 @@ def test_cells_within_arrays_and_json_are_masked(analyst) -> None:
 
 def test_sql_prepare_shows_masks(analyst) -> None:
     """EXECUTE is what it executes; comparing is refused at PREPARE."""
-    analyst.execute("PREPARE shown AS SELECT ssn, secret FROM people WHERE id = 1")
-    assert analyst.execute("EXECUTE shown").fetchall() == [("***6789", "***")]
+    analyst.execute("PREPARE mine AS SELECT ssn, secret FROM people WHERE id = 1")
+    assert analyst.execute("EXECUTE mine").fetchall() == [("***6789", "***")]
     with pytest.raises(psycopg.Error) as caught:
         analyst.execute("PREPARE compared(text) AS SELECT id FROM people WHERE ssn = $1")
     assert caught.value.sqlstate == "PS005"

@@ -26,7 +26,8 @@ ARRAYS: Final = [
         "SELECT ARRAY[ssn, ssn], ARRAY[alias] FROM {t} ORDER BY id",
         ("SELECT ARRAY[ssn, ?1, NULL, 'x'] FROM {t} ORDER BY id", "O'Brien"),
         "SELECT q.a FROM (SELECT array_agg(ssn ORDER BY id) FROM {t}) q(a)",
-        "WITH c AS (SELECT n % 2 AS h, array_agg(ssn ORDER BY id) AS a FROM {t} GROUP BY 1) SELECT * FROM c ORDER BY h",
+        "WITH c AS (SELECT n % 2 AS h, array_agg(ssn ORDER BY id) AS a FROM {t} GROUP BY 1)"
+        " SELECT * FROM c ORDER BY h",
         "SELECT COALESCE(array_agg(ssn), '{}') FROM {t} WHERE false",
         "SELECT array_agg(ssn ORDER BY id) IS NULL FROM {t}",
         "SELECT array_agg(ssn ORDER BY id) FROM {t} UNION ALL SELECT array_agg(ssn ORDER BY id) FROM {o}",
@@ -73,10 +74,12 @@ DOCUMENTS: Final = [
         "SELECT json_object_agg(id, ssn ORDER BY id), jsonb_object_agg(name, pin) FROM {t}",
         "SELECT json_build_object('list', json_agg(json_build_object('s', ssn, 'i', id) ORDER BY id)) FROM {t}",
         "SELECT jsonb_build_object('list', json_agg(json_build_array(id, ssn) ORDER BY id)) FROM {t}",
-        "SELECT json_build_object('a', array_agg(ssn ORDER BY id), 'b', ARRAY(SELECT ssn FROM {o} ORDER BY id)) FROM {t}",
+        "SELECT json_build_object('a', array_agg(ssn ORDER BY id), 'b',"
+        " ARRAY(SELECT ssn FROM {o} ORDER BY id)) FROM {t}",
         "SELECT row_to_json(ROW(id, ssn, p)) FROM {t} p ORDER BY id",
         "SELECT json_agg(json_build_object('k', ssn, 'é \"q\" \\', 1) ORDER BY id) FROM {t}",
-        "SELECT array_to_json(array_agg(ssn ORDER BY id)), array_to_json(array_agg(pin ORDER BY id), true) FROM {t}",
+        "SELECT array_to_json(array_agg(ssn ORDER BY id)),"
+        " array_to_json(array_agg(pin ORDER BY id), true) FROM {t}",
         "SELECT json_agg(ssn)::jsonb, jsonb_agg(born)::json FROM {t} WHERE id = 1",
         ("SELECT json_build_object('k', ssn, 'v', ?1::text) FROM {t} WHERE id = ?2", "\\xa60b3501", 1),
         "SELECT json_agg(ssn) FROM {t} WHERE false",
@@ -105,7 +108,8 @@ DOCUMENTS: Final = [
         "SELECT json_agg(o ORDER BY p.id) FROM {t} p LEFT JOIN {o} o ON o.person = p.id",
         "SELECT json_build_object('p', p, 'o', o, 'v', v) FROM {t} p LEFT JOIN {o} o ON o.person = p.id"
         " LEFT JOIN visits v ON v.person = p.id ORDER BY p.id, v.id",
-        "SELECT CASE WHEN count(*) = 0 THEN '[]'::json ELSE json_agg(x) END FROM (SELECT ssn FROM {t} WHERE n > 9) x",
+        "SELECT CASE WHEN count(*) = 0 THEN '[]'::json ELSE json_agg(x) END"
+        " FROM (SELECT ssn FROM {t} WHERE n > 9) x",
         "SELECT (SELECT jsonb_agg(x) FROM (SELECT ssn, json_build_object('p', pin) AS j FROM {t} ORDER BY id) x)",
         "SELECT COALESCE(json_agg(x), NULL, 'null') FROM (SELECT ssn FROM {t} WHERE false) x",
     ),

@@ -85,7 +85,7 @@ class Descriptions:
 
 
 class Observed:
-    """Refusals that observing has found, each to be told once: (fingerprint of the statement, refusal); bounded."""
+    """Refusals that observing has found, each told once: (fingerprint of the statement, refusal); bounded."""
 
     def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity

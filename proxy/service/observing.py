@@ -1,9 +1,11 @@
 """Tables under observation (`on_unsupported: observe`): which they are, and the two pictures of their catalog.
 
 Such a table is left out of the rules that planning looks at, so that its statements pass as over any plain
-table, beside a second snapshot that supposes it protected: what that one refuses is reported. Observing must never
-weaken a table that holds cells, so it is proven from types: a cell lies in a bytea column (or a text one, with
-`storage: text`), and a ruled column of another built-in type holds none. One reason to change: what may be observed.
+table, beside a second snapshot that supposes it protected: what that one refuses is reported. Observing must
+never weaken a table that holds cells, so it is proven from types: a cell lies in a bytea column (or a text one,
+with `storage: text`), and a ruled column of another built-in type holds none.
+
+One reason to change: what may be observed.
 """
 
 from __future__ import annotations

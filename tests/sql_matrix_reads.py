@@ -240,7 +240,6 @@ CONSTANTS: Final = [
         "SELECT id FROM {t} WHERE ssn > ANY(ARRAY['a'])",
         "SELECT id FROM {t} WHERE ssn ILIKE 'x'",
         "SELECT mode() WITHIN GROUP (ORDER BY ssn) FROM {t}",
-        "SELECT count(p) FROM {t} p",
         "SELECT a.id FROM {t} a JOIN {t} b ON a.ssn = b.alias",
     ),
 ]

@@ -37,14 +37,17 @@ class Draft:
     partners: dict[int, int] | None = None  # of each bracket the other, once one was asked for
     plain_params: set[int] = field(default_factory=set)  # 0-based; written in the text outside every edit
     is_single: bool = False  # a value of the text itself is part of the plan, which serves no other text
+    written: list[tuple[int, int]] | None = None  # ordinal and 0-based number of each parameter of the text
     span: tuple[int, int] | None = None  # the tokens whose parameters count (end exclusive); None: all
 
     def parameters(self) -> Iterator[tuple[int, int]]:
         """The ordinal and the 0-based number of each parameter written in the statement."""
-        kinds = self.tokens.kinds
-        for ordinal in range(*(self.span or (0, len(kinds)))):
-            if kinds[ordinal] == Kind.PARAM:
-                yield ordinal, int(self.token_text(ordinal)[1:]) - 1
+        if self.written is None:
+            kinds = self.tokens.kinds
+            found = [ordinal for ordinal in range(len(kinds)) if kinds[ordinal] == Kind.PARAM]
+            self.written = [(ordinal, int(self.token_text(ordinal)[1:]) - 1) for ordinal in found]
+        first, end = self.span or (0, len(self.tokens))
+        return (one for one in self.written if first <= one[0] < end)
 
     def constant(self, location: int) -> Expr | None:
         """The lifted constant written at `location`, under its sign. None: not a lifted literal."""

@@ -54,7 +54,8 @@ def _assert_same_tables(twins: Twins, variant: Variant) -> None:
         everything = f"SELECT * FROM {table} ORDER BY id"
         assert twins.proxied.rows(everything) == twins.plain.rows(everything)
         assert_only_envelopes(twins, table, SEALED[kind], variant.storage, CANARIES)
-    assert twins.proxied.rows("TABLE visits") == twins.plain.rows("TABLE visits")
+    visits = "SELECT * FROM visits ORDER BY visits::text"
+    assert twins.proxied.rows(visits) == twins.plain.rows(visits)
 
 
 @pytest.mark.parametrize(("case", "variant"), WORKS, ids=_id)

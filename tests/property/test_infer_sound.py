@@ -175,7 +175,27 @@ def outputs(body: dict[str, Any]) -> list[Flow]:
         return [frozenset().union(*(flow(row[i]) for row in rows)) for i in range(len(rows[0]))]
     if body.get("op", "SETOP_NONE") != "SETOP_NONE":
         return [a | b for a, b in zip(outputs(body["larg"]), outputs(body["rarg"]), strict=True)]
-    return [flow(target["ResTarget"]["val"]) for target in body["targetList"]]
+    within = inner_columns(body)
+    return [
+        within.get(column_name(target["ResTarget"]["val"])) or flow(target["ResTarget"]["val"])
+        for target in body["targetList"]
+    ]
+
+
+def column_name(node: dict[str, Any]) -> str:
+    fields = node.get("ColumnRef", {}).get("fields", [{}])
+    return str(fields[-1].get("String", {}).get("sval", ""))
+
+
+def inner_columns(body: dict[str, Any]) -> dict[str, Flow]:
+    """The columns of a subselect in FROM that renames them, by their new names."""
+    found: dict[str, Flow] = {}
+    for item in body.get("fromClause", []):
+        inner = item.get("RangeSubselect", {})
+        names = [name["String"]["sval"] for name in inner.get("alias", {}).get("colnames", [])]
+        if names:
+            found.update(zip(names, outputs(inner["subquery"]["SelectStmt"]), strict=True))
+    return found
 
 
 def check_meeting(*parts: Flow) -> None:

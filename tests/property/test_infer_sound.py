@@ -22,6 +22,7 @@ from proxy.sql.rewrite import render
 from tests.unit.sql.plans import Outcome, plan
 
 SEALED = {"ssn", "level"}
+BUILDS = "json_build_array"
 Flow = frozenset[str]
 
 leaf = st.sampled_from(
@@ -151,6 +152,11 @@ def flow(node: dict[str, Any]) -> Flow:
             return frozenset({"token"}) if flow(body["args"][0]) == {"cell"} else frozenset({"broken"})
         case "FuncCall" if "over" in body:
             return flow(body["args"][0])
+        case "FuncCall" if function(body) == BUILDS:
+            within: Flow = frozenset().union(*map(flow, body["args"]))
+            return frozenset({"nested"} if within & {"cell", "slot", "nested"} else {"other"}) | within & {
+                "broken"
+            }
         case "A_Expr" if body["kind"] == "AEXPR_NULLIF":
             return flow(body["lexpr"])
         case "CoalesceExpr":
@@ -166,7 +172,11 @@ def flow(node: dict[str, Any]) -> Flow:
 
 def lost(node: dict[str, Any]) -> Flow:
     """A cast over a cell would show ciphertext as a value."""
-    return frozenset({"broken"}) if flow(node) & {"cell", "token"} else frozenset()
+    return frozenset({"broken"}) if flow(node) & {"cell", "token", "nested"} else frozenset()
+
+
+def function(body: dict[str, Any]) -> str:
+    return str(body["funcname"][-1]["String"]["sval"])
 
 
 def outputs(body: dict[str, Any]) -> list[Flow]:
@@ -199,8 +209,9 @@ def inner_columns(body: dict[str, Any]) -> dict[str, Flow]:
 
 
 def check_meeting(*parts: Flow) -> None:
-    """Cells and slots meet no plaintext; tokens meet only tokens and slots."""
+    """Cells and slots meet no plaintext; tokens meet only tokens and slots, documents with cells only those."""
     together: Flow = frozenset().union(*parts)
+    assert "nested" not in together or together == {"nested"}
     sealed = together & {"cell", "slot", "token"}
     assert "broken" not in together
     assert not sealed or not together & {"constant", "other"}, together
@@ -218,6 +229,7 @@ def walk(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from walk(part)
 
 
+PASSES = {"lag", BUILDS}
 SHOWN = {"ResTarget", "NullTest", "CoalesceExpr", "CaseExpr", "CaseWhen", "SubLink"}
 
 
@@ -234,6 +246,8 @@ def check_parents(node: Any, parent: str = "") -> None:
             if key in ("ColumnRef", "A_Indirection") and flow({key: part}) == {"cell"}:
                 assert parent in SHOWN | {"token", "count", "passes"}, parent
                 continue
+            if key == "FuncCall" and "nested" in flow({key: part}):
+                assert parent in SHOWN | {"count", "passes"}, parent
             check_parents(part, role(key, part, parent))
 
 
@@ -244,8 +258,8 @@ def role(key: str, body: dict[str, Any], parent: str) -> str:
         return parent
     if key != "FuncCall":
         return key
-    name = body["funcname"][-1]["String"]["sval"]
-    return "token" if is_token(body) else "count" if name == "count" else "passes" if name == "lag" else key
+    name = function(body)
+    return "token" if is_token(body) else "count" if name == "count" else "passes" if name in PASSES else key
 
 
 def check(outcome: Outcome) -> None:
@@ -295,8 +309,8 @@ def check_top(tree: dict[str, Any], outcome: Outcome) -> None:
             ssn, name = (flow(target["ResTarget"]["val"]) for target in body["targetList"])
         else:
             ssn, _, name = outputs(body["selectStmt"]["SelectStmt"])
-        assert not ssn & {"constant", "other", "token", "broken"}
-        assert not name & {"cell", "slot", "token", "broken"}
+        assert not ssn & {"constant", "other", "token", "nested", "broken"}
+        assert not name & {"cell", "slot", "token", "nested", "broken"}
 
 
 def check_results(flows: list[Flow], outcome: Outcome) -> None:
@@ -305,6 +319,7 @@ def check_results(flows: list[Flow], outcome: Outcome) -> None:
     for one, result in zip(flows, results, strict=True):
         assert "token" not in one
         assert bool(one & {"cell", "slot"}) == (result.column is not None)
+        assert ("nested" in one) == (result.nested is not None)
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
